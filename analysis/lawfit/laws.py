@@ -1,0 +1,232 @@
+"""The laws of a study: what is asked, declared before the data is seen, and the answers.
+
+Floor 4 of the path: `Study` -> `LawResult`s, which `report` shows. Each law is fitted over one metric, one
+data set and one tokenizer; `records` refuses to mix them.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from lawfit import schema
+from lawfit.fitting import MIN_DISTINCT_X, Fit, FormName, fit
+from lawfit.forms import Array
+from lawfit.frontier import envelope, read_curves
+from lawfit.records import Study
+from lawfit.schema import RecordError, column
+from lawfit.uncertainty import (
+    Bootstrap,
+    bootstrap,
+    bootstrap_frontier,
+    hold_out_largest,
+    hold_out_largest_curve,
+    t_interval,
+)
+
+LEVEL = 0.95
+FRONTIER_POINTS = 32
+FRONTIER_SKIP = 0.1
+POOR_R2 = 0.95
+
+
+@dataclass(frozen=True)
+class Law:
+    """A question: how does `y` depend on `x`? final: one point a run; frontier: the envelope of curves."""
+
+    key: str
+    x: str
+    y: str
+    title: str
+    source: Literal["final", "frontier"] = "final"
+    primary: bool = True
+
+
+LAWS = (
+    Law("loss_by_n", "n_paper", schema.VAL_LOSS, "Loss, all scales, by model size"),
+    Law("loss_last_by_n", "n_paper", schema.VAL_LOSS_LAST, "Loss, last scale, by model size"),
+    Law("loss_frontier", schema.FLOPS, schema.VAL_LOSS,
+        "Loss, all scales, on the compute frontier", "frontier"),
+    Law("loss_last_frontier", schema.FLOPS, schema.VAL_LOSS_LAST,
+        "Loss, last scale, on the compute frontier", "frontier"),
+    Law("fid_by_flops", schema.FLOPS, schema.FID, "FID by training compute"),
+    Law("fd_tokenizer_by_flops", schema.FLOPS, schema.FD_TOKENIZER,
+        "Fréchet distance, tokenizer features, by training compute"),
+    Law("loss_by_params", "n_params", schema.VAL_LOSS, "Loss, all scales, by exact parameter count",
+        primary=False),
+    Law("loss_last_by_params", "n_params", schema.VAL_LOSS_LAST,
+        "Loss, last scale, by exact parameter count", primary=False),
+    Law("loss_by_flops", schema.FLOPS, schema.VAL_LOSS, "Loss, all scales, by compute of finished runs",
+        primary=False),
+    Law("loss_last_by_flops", schema.FLOPS, schema.VAL_LOSS_LAST,
+        "Loss, last scale, by compute of finished runs", primary=False),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class LawResult:
+    """An answer.
+
+    x, y: the fitted points [n] in the units of `schema.COLUMNS`; runs: the run name of each. t_interval: of
+    alpha, for a power law of final points only. hold_out: signed relative error of the prediction for the
+    largest run from the others, None with fewer than four sizes. verdict: one sentence. warnings: what
+    limits it.
+    """
+
+    law: Law
+    fit: Fit
+    x: Array
+    y: Array
+    runs: tuple[str, ...]
+    bootstrap: Bootstrap
+    t_interval: tuple[float, float] | None
+    hold_out: float | None
+    verdict: str
+    warnings: tuple[str, ...]
+
+    @property
+    def n(self) -> int:
+        """Number of fitted points."""
+        return self.fit.n
+
+    @property
+    def alpha(self) -> float:
+        """The exponent; positive when y falls."""
+        return self.fit.params["alpha"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types; an undefined number is None."""
+        points = [{"x": x, "y": y, "run": run} for x, y, run in zip(self.x, self.y, self.runs, strict=True)]
+        fields = {
+            **asdict(self.law),
+            "form": self.fit.form.name,
+            "formula": self.fit.form.formula,
+            "x0": self.fit.form.x0,
+            "params": dict(self.fit.params),
+            "level": self.bootstrap.level,
+            "bootstrap_intervals": self.bootstrap.intervals,
+            "bootstrap_replicates": self.bootstrap.replicates,
+            "bootstrap_redrawn": self.bootstrap.redrawn,
+            "t_interval": self.t_interval,
+            "n": self.n,
+            "r2_log": self.fit.r2_log,
+            "max_relative_residual": self.fit.max_relative_residual,
+            "hold_out": self.hold_out,
+            "aicc_by_form": dict(self.fit.aicc_by_form),
+            "reason": self.fit.reason,
+            "certificate": asdict(self.fit.certificate),
+            "verdict": self.verdict,
+            "warnings": self.warnings,
+            "points": points,
+        }
+        return {name: _plain(value) for name, value in fields.items()}
+
+
+def fit_study(study: Study, form: FormName = "auto", bootstrap: int = 1000, seed: int = 0) -> list[LawResult]:
+    """Fit every law of `LAWS` whose metric the study has, in their order.
+
+    form: of every law; `bootstrap`: replicates. Only finished runs take part. A distance that fewer than
+    three sizes have is not fitted; one that some runs lack is, with a warning that names them. Raises
+    RecordError when the finished runs have fewer than three sizes.
+    """
+    sizes = study.finished["n_paper"].nunique()
+    if sizes < MIN_DISTINCT_X:
+        raise RecordError(
+            f"study {study.name!r}: {sizes} sizes among {len(study.finished)} finished runs, "
+            f"a law needs {MIN_DISTINCT_X}"
+        )
+    laws = [law for law in LAWS if _recorded(study.finished, law)[law.x].nunique() >= MIN_DISTINCT_X]
+    solve = {"final": _fit_final, "frontier": _fit_frontier}
+    return [solve[law.source](study, law, form, bootstrap, seed) for law in laws]
+
+
+def _recorded(finished: pd.DataFrame, law: Law) -> pd.DataFrame:
+    return finished[finished[law.y].notna()]
+
+
+def _fit_final(study: Study, law: Law, form: FormName, replicates: int, seed: int) -> LawResult:
+    rows = _recorded(study.finished, law)
+    x, y, names = rows[law.x].to_numpy(float), rows[law.y].to_numpy(float), tuple(rows["run_name"])
+    fitted = fit(x, y, form)
+    missing = study.finished["run_name"][study.finished[law.y].isna()]
+    return _result(
+        law, fitted, x, y, names,
+        intervals=bootstrap(x, y, names, _name(fitted), replicates, seed, LEVEL),
+        t=t_interval(x, y, LEVEL) if fitted.form.name == "power" else None,
+        hold_out=hold_out_largest(x, y, _name(fitted)) if len(np.unique(x)) > MIN_DISTINCT_X else None,
+        notes=[f"without {', '.join(missing)}, which have no {law.y}"] if len(missing) else [],
+    )  # fmt: skip
+
+
+def _fit_frontier(study: Study, law: Law, form: FormName, replicates: int, seed: int) -> LawResult:
+    curves = read_curves(study.curves, law.y, law.x, FRONTIER_SKIP)
+    log_x, log_y, owners = envelope(curves, FRONTIER_POINTS)
+    x, y = np.exp(log_x), np.exp(log_y)
+    names = dict(zip(study.runs["run_id"], study.runs["run_name"], strict=True))
+    fitted = fit(x, y, form, independent=len(curves))
+    ends = len(np.unique(np.round([curve.log_x[-1] for curve in curves], 9)))
+    return _result(
+        law, fitted, x, y, tuple(names[owner] for owner in owners),
+        intervals=bootstrap_frontier(curves, _name(fitted), FRONTIER_POINTS, replicates, seed, LEVEL),
+        t=None,
+        hold_out=hold_out_largest_curve(curves, _name(fitted), FRONTIER_POINTS)
+        if ends > MIN_DISTINCT_X else None,
+        notes=[],
+    )  # fmt: skip
+
+
+def _name(fitted: Fit) -> FormName:
+    return "power" if fitted.form.name == "power" else "power_floor"
+
+
+def _result(
+    law: Law, fitted: Fit, x: Array, y: Array, names: tuple[str, ...], intervals: Bootstrap,
+    t: tuple[float, float] | None, hold_out: float | None, notes: list[str],
+) -> LawResult:  # fmt: skip
+    return LawResult(
+        law=law, fit=fitted, x=x, y=y, runs=names, bootstrap=intervals, t_interval=t, hold_out=hold_out,
+        verdict=_verdict(law, fitted, intervals, t), warnings=(*notes, *_warnings(fitted)),
+    )  # fmt: skip
+
+
+def _verdict(law: Law, fitted: Fit, intervals: Bootstrap, t: tuple[float, float] | None) -> str:
+    low, high = t or intervals.intervals["alpha"]
+    kind = f"{100 * LEVEL:.0f} % {'t' if t else 'bootstrap'} interval"
+    alpha, symbol = fitted.params["alpha"], column(law.x).symbol
+    if low <= 0 <= high:
+        return (
+            f"no scaling shown: the interval includes 0 "
+            f"(exponent of {symbol} {-alpha:#.3g}, {kind} {-high:#.3g} to {-low:#.3g})"
+        )
+    verb = "falls" if alpha > 0 else "rises"
+    ends = sorted((abs(low), abs(high)))
+    towards = f" towards {fitted.params['E']:.3g}" if fitted.params.get("E") else ""
+    return f"{verb} as {symbol}^{-alpha:#.3g}{towards} ({kind} {ends[0]:#.3g} to {ends[1]:#.3g})"
+
+
+def _warnings(fitted: Fit) -> list[str]:
+    warnings = []
+    if not fitted.r2_log >= POOR_R2:
+        warnings.append(f"R² of log y is {fitted.r2_log:.3f}, below {POOR_R2}: the form fits poorly")
+    if fitted.aicc_by_form and fitted.form.name == "power":
+        warnings.append(f"{fitted.reason}: the exponent is that of the whole value, floor included")
+    if fitted.certificate.at_bound:
+        warnings.append("the best floor is 0: the form without floor says the same")
+    if not fitted.certificate.holds:
+        warnings.append(
+            f"the optimum is not certain: gradient {fitted.certificate.gradient_norm:.1e}, "
+            f"smallest curvature {fitted.certificate.smallest_eigenvalue:.1e}"
+        )
+    return warnings
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return value

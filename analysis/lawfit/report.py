@@ -1,0 +1,194 @@
+"""The report of a study: one HTML file that opens with the answer.
+
+The end of the path: `LawResult`s, figures and pictures -> `report.html`, which needs nothing outside itself.
+"""
+
+import base64
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from matplotlib.figure import Figure
+
+from lawfit import figures, schema
+from lawfit.laws import LEVEL, LawResult
+from lawfit.records import Study
+from lawfit.schema import RecordError, column
+
+NOTHING = "\N{EN DASH}"
+PICTURE_TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+
+RUN_COLUMNS = {
+    "run": "run_name", "state": "state", "depth": "depth", "width": "width", "N paper": "n_paper",
+    "N exact": "n_params", "images": "images", "tokens": "tokens", "batch": "batch", "steps": "steps",
+    "lr": "lr", "seed": "seed", "workers": "world_size", "ZeRO": "zero_stage", "FLOPs": schema.FLOPS,
+    "loss": schema.VAL_LOSS, "loss, last": schema.VAL_LOSS_LAST, "error %": schema.VAL_ERROR,
+    "error %, last": schema.VAL_ERROR_LAST, "FID": schema.FID, "FD tokenizer": schema.FD_TOKENIZER,
+    "wall s": "wall_s",
+}  # fmt: skip
+"""Heading -> column of `Study.runs`."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that lies in the page: title, text below it, data URI."""
+
+    title: str
+    caption: str
+    source: str
+
+
+def write_report(
+    study: Study,
+    results: Sequence[LawResult],
+    folder: Path,
+    samples: Mapping[str, Path],
+    extra: Mapping[str, str],
+    pictures: Mapping[str, Path],
+) -> Path:
+    """Write `folder`/report.html and the figures to `folder`/figures; returns the report's path.
+
+    samples: run name -> grid of samples; extra: facts by name, such as hardware or duration; pictures: title
+    -> image, such as reconstructions. Images are PNG, JPEG or SVG. Raises RecordError without results, for
+    samples of a run that the study does not have, and for an image that is missing or of another type.
+    """
+    if not results:
+        raise RecordError(f"study {study.name!r}: a report needs at least one fitted law")
+    # Before the figures, which take seconds: a wrong picture must fail at once.
+    shown_samples = _samples(study, samples)
+    shown_pictures = [Picture(title, "", _embed(path)) for title, path in pictures.items()]
+    page = _template().render(
+        study=study,
+        level=f"{100 * LEVEL:.0f} %",
+        answers=[result for result in results if result.law.primary],
+        results=results,
+        law_rows=[_law_row(result) for result in results],
+        figures=_figures(study, results, folder / "figures"),
+        samples=shown_samples,
+        pictures=shown_pictures,
+        facts=extra,
+        runs=_runs(study),
+        method=_method(study, results),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    path, temporary = folder / "report.html", folder / ".report.html.part"
+    temporary.write_text(page, encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lawfit"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("report.html.j2")
+
+
+def _figures(study: Study, results: Sequence[LawResult], folder: Path) -> list[Picture]:
+    drawn: list[tuple[str, str, str, Figure]] = [
+        ("loss_by_size", "Loss by model size",
+         "Final validation loss of each finished run; d is the depth. The band holds the fits of the "
+         "resampled runs.", figures.loss_by_size(study, results)),
+        ("curves_and_frontier", "Loss by training compute",
+         "Validation loss during training; the frontier is the lowest loss that any run reaches for a given "
+         "compute.", figures.curves_and_frontier(study, results)),
+    ]  # fmt: skip
+    if any(result.law.y in (schema.FID, schema.FD_TOKENIZER) for result in results):
+        drawn.append((
+            "distance_by_compute", "Sample quality by training compute",
+            "Fréchet distance between generated and validation images, final value of each run.",
+            figures.distance_by_compute(study, results),
+        ))  # fmt: skip
+    drawn.append((
+        "residuals", "Residuals", "Distance of each point from its law, in percent of the law.",
+        figures.residuals(results),
+    ))  # fmt: skip
+    return [
+        Picture(title, caption, _embed(figures.save(figure, folder, name)[1])) for name, title, caption, figure in drawn
+    ]
+
+
+def _samples(study: Study, samples: Mapping[str, Path]) -> list[Picture]:
+    unknown = sorted(set(samples) - set(study.runs["run_name"]))
+    if unknown:
+        raise RecordError(f"samples of run {unknown[0]!r}: study {study.name!r} has no such run")
+    found = study.runs[study.runs["run_name"].isin(list(samples))]
+    return [
+        Picture(run, f"depth {_cell(depth)}, loss {_cell(loss)}", _embed(samples[run]))
+        for run, depth, loss in found[["run_name", "depth", schema.VAL_LOSS]].itertuples(index=False)
+    ]
+
+
+def _embed(path: Path) -> str:
+    if path.suffix.lower() not in PICTURE_TYPES:
+        raise RecordError(f"{path}: not a picture type, expected one of {', '.join(PICTURE_TYPES)}")
+    if not path.exists():
+        raise RecordError(f"{path}: no such picture")
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    return f"data:{PICTURE_TYPES[path.suffix.lower()]};base64,{data}"
+
+
+def _law_row(result: LawResult) -> dict[str, str]:
+    """One row of the table of laws, heading -> text. Intervals are of alpha, in x^-alpha."""
+    return {
+        "law": result.law.title,
+        "exponent": f"{column(result.law.x).symbol}^{-result.alpha:#.3g}",
+        "bootstrap": _interval(result.bootstrap.intervals["alpha"]),
+        "t": _interval(result.t_interval) if result.t_interval else NOTHING,
+        "R²": f"{result.fit.r2_log:.4f}" if math.isfinite(result.fit.r2_log) else NOTHING,
+        "max residual": f"{100 * result.fit.max_relative_residual:#.2g} %",
+        "hold-out error": NOTHING if result.hold_out is None else f"{100 * result.hold_out:+#.2g} %",
+        "n": str(result.n),
+        "form": result.fit.form.formula,
+    }
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:#.3g} to {ends[1]:#.3g}"
+
+
+def _runs(study: Study) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of the table of all runs; a column that no run has is left out."""
+    shown = {head: name for head, name in RUN_COLUMNS.items() if study.runs[name].notna().any()}
+    rows = [[_cell(row[name]) for name in shown.values()] for _, row in study.runs.iterrows()]
+    return list(shown), rows
+
+
+def _cell(value: str | float | None) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None or math.isnan(value):
+        return NOTHING
+    number = float(value)
+    if number.is_integer() and abs(number) < 1e10:
+        return f"{number:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return f"{number:.4g}".replace("e+", "e")
+
+
+def _method(study: Study, results: Sequence[LawResult]) -> list[str]:
+    """How the numbers came about, one sentence an item."""
+    replicates = results[0].bootstrap.replicates
+    items = [
+        "N is the VAR paper's count, 18·d·w² for depth d and width w; the exact count of parameters is "
+        "fitted beside it.",
+        "C counts the FLOPs of whole training steps, forward and backward, two per multiply-add. The paper "
+        "seems to count one forward pass in multiply-adds, so its C is several times smaller.",
+        "Losses are mean cross-entropies in nats per token, the tokens' own entropy included: over all "
+        "tokens, and over those of the last scale.",
+        "Laws are fitted by least squares in log y. Here A is the value at x0, the geometric mean of the "
+        "fitted x. Forms with and without a floor E are compared by AICc, which counts independent runs.",
+        "The frontier leaves out the first tenth of each run and includes, as the paper's does, losses from "
+        "before the end of the learning-rate schedule; the laws of finished runs are given beside it.",
+        f"Bootstrap intervals resample whole runs, {replicates} times; a frontier is rebuilt each time. With "
+        "six sizes such an interval covers about 89 % instead of 95 %, the t interval 95 %: quote that one.",
+        "The hold-out error is that of the prediction for the largest run from the smaller ones.",
+        "Fréchet distances on tokenizer features are no FID and compare only within one tokenizer.",
+    ]
+    if study.left_out:
+        left = ", ".join(f"{run} ({state})" for run, state in study.left_out)
+        items.append(f"Not in any fit, because not finished: {left}.")
+    return items

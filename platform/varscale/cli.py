@@ -1,0 +1,230 @@
+"""The command line: one verb a thing people do; heavy imports wait until a verb runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from varscale.errors import EnvironmentalError, UserError
+
+app = typer.Typer(
+    help="Find out how a VAR image generator scales before you spend the money.\n\n"
+    "A study is a YAML file: images, a tokenizer, a grid of sizes, what is measured. 'varscale run' takes it from"
+    " images to a fitted scaling law; every other verb does one part of that.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+tokenizer_app = typer.Typer(help="Train the multi-scale tokenizer.", no_args_is_help=True)
+app.add_typer(tokenizer_app, name="tokenizer")
+
+StudyFile = Annotated[Path, typer.Argument(help="The study, a YAML file such as studies/quickstart.yaml.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the file, e.g. --set budget.images=4096."),
+]
+
+
+@app.command()
+def ingest(
+    source: Annotated[Path, typer.Argument(help="Folder of class folders of PNG or JPEG, or a tar of one.")],
+    dest: Annotated[Path, typer.Argument(help="Folder for the shards; replaced whole if it exists.")],
+    size: Annotated[int | None, typer.Option(help="Resize the shorter side to this; default keeps the bytes.")] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality where a JPEG is re-encoded.")] = 95,
+    shard_mib: Annotated[int, typer.Option(min=1, help="Target size of a shard in MiB.")] = 256,
+    val_fraction: Annotated[
+        float, typer.Option(min=0.001, max=0.9, help="Validation share, if the source has no train/ and val/.")
+    ] = 0.1,
+    strict: Annotated[bool, typer.Option(help="Stop at the first unreadable image.")] = False,
+) -> None:
+    """Turn labelled images into sharded Parquet."""
+    from varscale.data.ingest import IngestOptions
+    from varscale.data.ingest import ingest as run_ingest
+
+    manifest = run_ingest(source, dest, IngestOptions(size, quality, shard_mib, val_fraction, strict))
+    for key, reason in manifest.rejected.items():
+        print(f"left out: {key}: {reason}", file=sys.stderr)
+    rows = ", ".join(f"{manifest.rows(split):,} {split}" for split in manifest.splits)
+    print(f"{dest}: {rows} images of {len(manifest.classes)} classes, {len(manifest.rejected)} left out")
+    print(f"fingerprint {manifest.fingerprint}")
+
+
+@tokenizer_app.command("train")
+def tokenizer_train(
+    spec: Annotated[Path, typer.Argument(help="A tokenizer file such as studies/tokenizer-emoji32.yaml.")],
+    overrides: Overrides = None,
+) -> None:
+    """Train a tokenizer and write its weights, quality and picture; recorded in MLflow."""
+    from varscale.spec import load_tokenizer_study
+
+    study = load_tokenizer_study(spec, overrides)
+    from varscale.study.cluster import connected
+    from varscale.study.places import Places
+    from varscale.study.tokenizer import run_tokenizer_study
+
+    with connected(_debug()):
+        report = run_tokenizer_study(study, Places.of(study), _git_commit())
+    quality = report.facts["validation"]
+    print(f"{report.path}: validation PSNR {quality['psnr_db']:.2f} dB")
+    for name, value in quality.items():
+        print(f"  {name:<26} {value:.4g}")
+    print(f"pictures: {report.path.with_suffix('.png')}")
+
+
+@app.command()
+def tokenise(study_file: StudyFile, overrides: Overrides = None) -> None:
+    """Encode a study's images into token shards, and nothing more."""
+    study, places = _study(study_file, overrides)
+    from varscale.study.cluster import connected
+    from varscale.study.run import prepare
+
+    with connected(_debug()):
+        prepared = prepare(study, places)
+    rows = {split: sum(shard.rows for shard in shards) for split, shards in prepared.manifest.splits.items()}
+    print(f"{prepared.tokens}: " + ", ".join(f"{count:,} {split}" for split, count in rows.items()) + " rows")
+
+
+@app.command()
+def plan(study_file: StudyFile, overrides: Overrides = None) -> None:
+    """Print the grid of a study: sizes, tokens, FLOPs, predicted time. Trains nothing."""
+    study, places = _study(study_file, overrides, make_store=False)
+    from varscale.study.forecast import plan_table
+
+    print(plan_table(study, places))
+
+
+@app.command()
+def run(study_file: StudyFile, overrides: Overrides = None) -> None:
+    """Run a study to its report; run again, it finishes what is missing and repeats nothing."""
+    study, places = _study(study_file, overrides)
+    from varscale.study.run import Timing
+
+    timing = Timing()
+    from varscale.study.cluster import connected
+    from varscale.study.run import run_study
+
+    with connected(_debug()):
+        timing.ended("start Ray")
+        outcome = run_study(study, places, _git_commit(), timing)
+    timing.ended("stop Ray")
+    print(f"time by stage (min:s)\n{timing.table()}", file=sys.stderr)
+    for name, reason in outcome.failed.items():
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    print(f"report: {outcome.report}")
+    print(f"records: mlflow ui --backend-store-uri {places.tracking_uri}    then open http://127.0.0.1:5000")
+    if outcome.failed:
+        raise EnvironmentalError(f"{len(outcome.failed)} of the study's sizes failed; run again to retry them")
+
+
+@app.command()
+def status(study_file: StudyFile, overrides: Overrides = None) -> None:
+    """Show what a study's records hold so far."""
+    study, places = _study(study_file, overrides)
+    from varscale.study.status import status_table
+
+    print(status_table(study, places))
+
+
+@app.command()
+def sample(
+    checkpoint: Annotated[Path, typer.Argument(help="An exported model.safetensors.")],
+    tokenizer: Annotated[Path, typer.Argument(help="The tokenizer it was trained with.")],
+    out: Annotated[Path, typer.Argument(help="PNG to write.")],
+    classes: Annotated[str, typer.Option(help="Class indices, e.g. 0,3,5; default: one row a class.")] = "",
+    per_class: Annotated[int, typer.Option(min=1, help="Images a class.")] = 8,
+    cfg: Annotated[float, typer.Option(min=0, help="Guidance at the last scale.")] = 1.5,
+    top_k: Annotated[int, typer.Option(min=0, help="Keep the k likeliest tokens; 0 keeps all.")] = 0,
+    top_p: Annotated[float, typer.Option(min=0, max=1, help="Keep this probability mass; 0 keeps all.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Image i draws from (seed, i).")] = 0,
+) -> None:
+    """Draw images from a trained model into one PNG."""
+    from varscale.evaluate.sample import write_samples
+    from varscale.models.sampling import SamplingConfig
+
+    count = write_samples(
+        checkpoint, tokenizer, out, _indices(classes), per_class, SamplingConfig(cfg, top_k, top_p, seed)
+    )
+    print(f"{out}: {count} images")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="An exported model.safetensors.")],
+    tokenizer: Annotated[Path, typer.Argument(help="The tokenizer it was trained with.")],
+    tokens: Annotated[Path, typer.Argument(help="The token folder it was trained on.")],
+) -> None:
+    """Recompute a model's validation losses from its file."""
+    from varscale.data.loader import TokenShards
+    from varscale.evaluate.loss import validation_metrics
+    from varscale.models.store import load_model
+    from varscale.models.var import VAR
+    from varscale.models.vqvae import VQVAE
+
+    shards = TokenShards(tokens, "val")
+    quantizer = load_model(tokenizer, VQVAE).model.quantize
+    model = load_model(checkpoint, VAR).model
+    for name, value in validation_metrics(model, quantizer, shards.tokens[:, 0], shards.labels, batch=128).items():
+        print(f"{name:<16} {value:.6f}")
+
+
+@app.command()
+def report(study_file: StudyFile, overrides: Overrides = None) -> None:
+    """Fit the laws again from the MLflow records, and write figures and report."""
+    study, places = _study(study_file, overrides)
+    from varscale.study.report import write_study_report
+
+    print(f"report: {write_study_report(study, places)}")
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: versions, Ray, DeepSpeed, MLflow, disk."""
+    from varscale.doctor import examine
+
+    if not examine():
+        raise EnvironmentalError("something above needs mending")
+
+
+def _study(path: Path, overrides: list[str] | None, make_store: bool = True) -> tuple[Any, Any]:
+    from varscale.spec import load_study
+    from varscale.study.places import Places
+
+    study = load_study(path, overrides)
+    return study, Places.of(study, make_store)
+
+
+def _indices(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part]
+    except ValueError:
+        raise UserError(f"--classes {text}: wanted whole numbers with commas, e.g. 0,3,5") from None
+
+
+def _git_commit() -> str:
+    """Commit of the code; a shipped working folder has no .git and may name it in VARSCALE_GIT_COMMIT."""
+    import os
+    import subprocess
+
+    root = Path(__file__).resolve().parent
+    found = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() if found.returncode == 0 else os.environ.get("VARSCALE_GIT_COMMIT", "unknown")
+
+
+def _debug() -> bool:
+    return "--debug" in sys.argv
+
+
+def main(command: Callable[..., Any] = app) -> None:
+    """Run the command line; errors meant for users become one line on stderr and their exit code."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        command(arguments)
+    except (UserError, EnvironmentalError) as error:
+        if _debug():
+            raise
+        print(f"varscale: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

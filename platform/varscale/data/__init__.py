@@ -1,0 +1,1 @@
+"""From image files to Parquet shards, to token shards, to batches."""

@@ -1,0 +1,97 @@
+"""Reading shards back, and the order of samples: fixed by seed and step, whoever asks.
+
+The stream of samples is one seeded permutation of all images an epoch, end to end, with no partial batch: a batch may
+straddle two epochs. Sample s of the stream depends on (seed, s) alone, so a resume needs only the step, and ranks
+take slices of the same global batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from varscale.data.schema import Shard, read_image_manifest, read_token_manifest
+from varscale.errors import UserError
+
+
+@dataclass(frozen=True)
+class SampleOrder:
+    """The stream of (row, epoch) pairs over ``rows`` images."""
+
+    rows: int
+    seed: int
+
+    def take(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and epochs, int64 [count] each, of samples start … start+count-1."""
+        position = np.arange(start, start + count)
+        epoch = position // self.rows
+        row = np.empty(count, dtype=np.int64)
+        for e in np.unique(epoch):
+            here = epoch == e
+            permutation = np.random.default_rng((self.seed, int(e))).permutation(self.rows)
+            row[here] = permutation[position[here] % self.rows]
+        return row, epoch
+
+
+def _read_split(folder: Path, shards: tuple[Shard, ...], columns: list[str]) -> pa.Table:
+    tables = []
+    for shard in shards:
+        path = folder / shard.file
+        try:
+            table = pq.read_table(path, columns=columns, memory_map=True)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"{path}: not a readable Parquet file: {error}") from error
+        if table.num_rows != shard.rows:
+            raise UserError(f"{path}: {table.num_rows} rows where the manifest says {shard.rows}")
+        tables.append(table)
+    return pa.concat_tables(tables)
+
+
+class ImageShards:
+    """Encoded images of one split, in memory."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.manifest = read_image_manifest(folder)
+        table = _read_split(folder, self.manifest.splits[split], ["key", "label", "image"])
+        self.keys: list[str] = table["key"].to_pylist()
+        self.labels = table["label"].to_numpy()
+        self._images = table["image"].combine_chunks()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def encoded(self, row: int) -> bytes:
+        """PNG or JPEG bytes of one image."""
+        return self._images[row].as_py()
+
+
+class TokenShards:
+    """Tokens of one split, in memory.
+
+    Attributes:
+        tokens: uint16 [rows, views, L].
+        labels: int64 [rows].
+    """
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.manifest = read_token_manifest(folder)
+        table = _read_split(folder, self.manifest.splits[split], ["label", "tokens"])
+        views = self.manifest.views[split]
+        flat = table["tokens"].combine_chunks().values.to_numpy(zero_copy_only=False)
+        self.tokens = flat.reshape(table.num_rows // views, views, -1)
+        self.labels = table["label"].to_numpy()[::views].astype(np.int64)
+        largest = int(self.tokens.max())
+        if largest >= self.manifest.vocab_size:
+            raise UserError(f"{folder}: split '{split}' has token {largest}; allowed below {self.manifest.vocab_size}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, rows: np.ndarray, epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens int64 [B, L] and labels int64 [B]; epoch e sees view e mod views of each image."""
+        views = epochs % self.tokens.shape[1]
+        return self.tokens[rows, views].astype(np.int64), self.labels[rows]

@@ -1,0 +1,72 @@
+"""Fréchet distance between two sets of images, in the feature space of a tokenizer.
+
+FID (Heusel et al. 2017) is this distance in the features of an Inception network; with other features it is not FID
+and is named for what it is: ``fd/tokenizer``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from varscale.models.vqvae import VQVAE
+from varscale.storage import atomic_path
+
+
+@torch.inference_mode()
+def tokenizer_features(model: VQVAE, images: torch.Tensor) -> np.ndarray:
+    """Mean over positions of the encoder's last hidden maps: float64 [B, ch·ch_mult[-1]] of images in [-1, 1]."""
+    return model.encoder.features(images).mean(dim=(2, 3)).double().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, sum and sum of outer products of feature vectors: they add up over batches and ranks."""
+
+    count: int
+    total: np.ndarray
+    outer: np.ndarray
+
+    @staticmethod
+    def of(features: np.ndarray) -> Moments:
+        """Moments of features [N, d]."""
+        return Moments(len(features), features.sum(axis=0), features.T @ features)
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(self.count + other.count, self.total + other.total, self.outer + other.outer)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """[d]."""
+        return self.total / self.count
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Unbiased, [d, d]."""
+        return (self.outer - self.count * np.outer(self.mean, self.mean)) / (self.count - 1)
+
+    def save(self, path: Path) -> None:
+        """Write as npz, atomically."""
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, count=self.count, total=self.total, outer=self.outer)
+
+    @staticmethod
+    def load(path: Path) -> Moments:
+        """Read what :meth:`save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return Moments(int(stored["count"]), stored["total"], stored["outer"])
+
+
+def frechet_distance(a: Moments, b: Moments) -> float:
+    """‖μa - μb‖² + tr(Σa + Σb - 2 (Σa Σb)^½) (Dowson & Landau 1982).
+
+    The trace of the root comes from the eigenvalues of Σa^½ Σb Σa^½, which is symmetric, so no imaginary parts arise.
+    """
+    values, vectors = np.linalg.eigh(a.covariance)
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    cross = np.linalg.eigvalsh(root @ b.covariance @ root).clip(min=0)
+    gap = a.mean - b.mean
+    return float(gap @ gap + np.trace(a.covariance) + np.trace(b.covariance) - 2 * np.sqrt(cross).sum())

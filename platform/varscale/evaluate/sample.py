@@ -1,0 +1,101 @@
+"""Images drawn from a trained VAR, and their Fréchet distance from validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from varscale.errors import UserError
+from varscale.evaluate.frechet import Moments, frechet_distance, tokenizer_features
+from varscale.evaluate.pictures import save_grid, to_uint8
+from varscale.models.sampling import SamplingConfig, sample_tokens
+from varscale.models.store import load_model
+from varscale.models.var import VAR
+from varscale.models.vqvae import VQVAE
+
+GRID_COLUMNS = 8
+GRID_CLASSES = 10
+GRID_SEED_OFFSET = 1
+"""Grids draw from another seed than the scored samples."""
+
+
+def draw_images(
+    model: VAR, tokenizer: VQVAE, labels: Sequence[int], indices: Sequence[int], sampling: SamplingConfig
+) -> torch.Tensor:
+    """Images in [-1, 1], float [B, 3, S, S]; image ``indices[i]`` of class ``labels[i]``."""
+    device = next(model.parameters()).device
+    classes = torch.tensor(labels, device=device)
+    return tokenizer.decode(sample_tokens(model, tokenizer.quantize, classes, indices, sampling))
+
+
+def class_grid(model: VAR, tokenizer: VQVAE, sampling: SamplingConfig) -> np.ndarray:
+    """uint8 [rows × GRID_COLUMNS, 3, S, S]: a row for each of the first GRID_CLASSES classes."""
+    classes = range(min(model.cfg.num_classes, GRID_CLASSES))
+    labels = [label for label in classes for _ in range(GRID_COLUMNS)]
+    sampling = replace(sampling, seed=sampling.seed + GRID_SEED_OFFSET)
+    return to_uint8(draw_images(model, tokenizer, labels, range(len(labels)), sampling))
+
+
+def write_samples(
+    checkpoint: Path, tokenizer: Path, out: Path, classes: list[int], per_class: int, sampling: SamplingConfig
+) -> int:
+    """Draw ``per_class`` images of each class (all if empty) into one PNG, a row a class; return how many.
+
+    Raises:
+        UserError: a file that is no such model, models that do not belong together, a class that does not exist.
+    """
+    model = load_model(checkpoint, VAR).model
+    vqvae = load_model(tokenizer, VQVAE).model
+    if (model.cfg.patch_nums, model.cfg.vocab_size) != (vqvae.cfg.patch_nums, vqvae.cfg.vocab_size):
+        raise UserError(f"{tokenizer}: its scales or vocabulary differ from those {checkpoint} was trained with")
+    chosen = classes or list(range(model.cfg.num_classes))
+    for label in chosen:
+        if not 0 <= label < model.cfg.num_classes:
+            raise UserError(f"class {label}: {checkpoint} knows classes 0 to {model.cfg.num_classes - 1}")
+    labels = [label for label in chosen for _ in range(per_class)]
+    save_grid(out, to_uint8(draw_images(model, vqvae, labels, range(len(labels)), sampling)), per_class)
+    return len(labels)
+
+
+def sample_frechet_distance(
+    model: VAR,
+    tokenizer: VQVAE,
+    labels: np.ndarray,
+    count: int,
+    reference: Moments,
+    sampling: SamplingConfig,
+    batch: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> float:
+    """Fréchet distance of ``count`` samples from ``reference`` in tokenizer features.
+
+    Sample i has the label of validation image i mod N, so that classes are as frequent as there. Ranks share the
+    drawing and all get the same distance; the pictures do not depend on how they are shared.
+
+    Args:
+        labels: int64 [N], of the validation images.
+    """
+    mine = np.arange(rank, count, world_size)
+    moments = Moments(0, np.zeros_like(reference.total), np.zeros_like(reference.outer))
+    for start in range(0, len(mine), batch):
+        indices = mine[start : start + batch]
+        images = draw_images(model, tokenizer, labels[indices % len(labels)].tolist(), indices.tolist(), sampling)
+        moments += Moments.of(tokenizer_features(tokenizer, images))
+    if world_size > 1:
+        moments = _all_reduced(moments, next(model.parameters()).device)
+    return frechet_distance(moments, reference)
+
+
+def _all_reduced(moments: Moments, device: torch.device) -> Moments:
+    flat = np.concatenate([[moments.count], moments.total, moments.outer.ravel()])
+    tensor = torch.from_numpy(flat).to(device)
+    dist.all_reduce(tensor)
+    flat = tensor.cpu().numpy()
+    d = len(moments.total)
+    return Moments(int(flat[0]), flat[1 : d + 1], flat[d + 1 :].reshape(d, d))

@@ -1,0 +1,1 @@
+"""The model: multi-scale VQVAE and VAR transformer, in torch alone."""

@@ -1,0 +1,107 @@
+"""Drawing images from a VAR: guided, scale by scale, with a KV cache.
+
+The conditional and unconditional halves run as one batch; class modulations are computed once. Image i draws from its
+own generator, seeded by (seed, i), so a picture does not depend on the batch it is drawn in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from varscale.models.quantizer import MultiScaleQuantizer
+from varscale.models.var import VAR, KVCache
+
+SEED_STRIDE = 1_000_003
+"""Keeps the seeds of neighbouring studies' images apart."""
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How tokens are drawn; top_k and top_p 0 disable their filters (VAR.md 4)."""
+
+    cfg: float = 1.5
+    """Guidance at the last scale; grows linearly from 0 at the first."""
+    top_k: int = 0
+    top_p: float = 0.0
+    seed: int = 0
+
+
+def filter_logits(logits: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
+    """Logits [..., V] with all but the top-k, then all outside the top-p mass, at -inf.
+
+    Ties at the k-th value are kept, and the largest logit always is.
+    """
+    if top_k > 0:
+        threshold = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < threshold, -torch.inf)
+    if top_p > 0:
+        ascending, order = logits.sort(dim=-1, descending=False)
+        drop = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
+        drop[..., -1] = False
+        logits = logits.masked_fill(drop.scatter(-1, order, drop), -torch.inf)
+    return logits
+
+
+def _generators(seed: int, indices: Sequence[int]) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed * SEED_STRIDE + i) for i in indices]
+
+
+def _draw(logits: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
+    """One token a position, [B, l] from logits [B, l, V], by the exponential race (the same law as multinomial)."""
+    race = torch.stack([torch.empty(logits.shape[1:]).exponential_(generator=g) for g in generators])
+    return (logits.softmax(dim=-1) / race.to(logits.device).clamp_min(1e-20)).argmax(dim=-1)
+
+
+@dataclass(frozen=True)
+class ScaleDraw:
+    """One scale of a generation."""
+
+    tokens: torch.Tensor
+    """int64 [B, p_k²]."""
+    logits: torch.Tensor
+    """Guided logits before filtering, [B, p_k², V]."""
+    f_hat: torch.Tensor
+    """The latent after this scale, [B, C_vae, p_K, p_K]."""
+
+
+@torch.inference_mode()
+def generate(
+    model: VAR, quantizer: MultiScaleQuantizer, labels: torch.Tensor, indices: Sequence[int], sampling: SamplingConfig
+) -> Iterator[ScaleDraw]:
+    """Draw images scale by scale.
+
+    Args:
+        labels: int64 [B], on the model's device.
+        indices: the image index of each row, which seeds its draws.
+    """
+    cfg, batch = model.cfg, labels.shape[0]
+    cond = model.class_emb(torch.cat((labels, torch.full_like(labels, cfg.num_classes))))
+    block_cond = model.block_condition(cond)
+    modulations = [block.modulation(block_cond) for block in model.layers()]
+    caches = [KVCache(2 * batch, cfg.heads, cfg.seq_len, cfg.width // cfg.heads, cond) for _ in model.layers()]
+    generators = _generators(sampling.seed, indices)
+    level_position = model.level_position()
+    f_hat = cond.new_zeros(batch, cfg.z_channels, cfg.patch_nums[-1], cfg.patch_nums[-1])
+    x = cond[:, None] + model.pos_start
+    for k, part in enumerate(quantizer.slices):
+        x = x + level_position[:, part]
+        for block, modulation, cache in zip(model.layers(), modulations, caches, strict=True):
+            x = block(x, modulation, None, cache)
+        guidance = sampling.cfg * k / (len(cfg.patch_nums) - 1)
+        conditional, unconditional = model.logits(x, cond).chunk(2)
+        logits = (1 + guidance) * conditional - guidance * unconditional
+        tokens = _draw(filter_logits(logits, sampling.top_k, sampling.top_p), generators)
+        f_hat = f_hat + quantizer.contribution(k, quantizer.embedding(tokens))
+        yield ScaleDraw(tokens, logits, f_hat)
+        if k + 1 < len(cfg.patch_nums):
+            x = model.word_embed(quantizer.next_input(k, f_hat)).repeat(2, 1, 1)
+
+
+def sample_tokens(
+    model: VAR, quantizer: MultiScaleQuantizer, labels: torch.Tensor, indices: Sequence[int], sampling: SamplingConfig
+) -> torch.Tensor:
+    """Tokens int64 [B, L] of drawn images; arguments as :func:`generate`."""
+    return torch.cat([draw.tokens for draw in generate(model, quantizer, labels, indices, sampling)], dim=1)

@@ -1,0 +1,255 @@
+"""The VAR transformer: next-scale prediction over token pyramids.
+
+Tian et al. 2024 (arXiv 2404.02905), section 3, in the released parametrisation, with the released state-dict keys.
+B batch, C width, D = C condition width, L = Σ p_k² tokens, K scales, V vocabulary, H heads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from varscale.models.precision import full_precision
+from varscale.models.scales import block_causal_mask, level_of_token
+from varscale.shapes import VARConfig
+
+MAX_HEAD_SCALE = math.log(100)
+NO_DECAY_NAMES = (
+    "cls_token", "start_token", "task_token", "cfg_uncond", "pos_embed", "pos_1LC", "pos_start", "start_pos",
+    "lvl_embed", "gamma", "beta", "ada_gss", "moe_bias", "scale_mul",
+)  # fmt: skip
+
+
+class KVCache:
+    """Keys and values of one attention layer, in buffers allocated once: [B, H, L, C/H] each."""
+
+    def __init__(self, batch: int, heads: int, length: int, head_dim: int, like: torch.Tensor) -> None:
+        self.k = like.new_empty(batch, heads, length, head_dim)
+        self.v = torch.empty_like(self.k)
+        self.filled = 0
+
+    def append(self, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write new positions; return views of all positions so far."""
+        end = self.filled + k.shape[2]
+        self.k[:, :, self.filled : end] = k
+        self.v[:, :, self.filled : end] = v
+        self.filled = end
+        return self.k[:, :, :end], self.v[:, :, :end]
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention; with l2 norm, q and k are unit vectors and each head learns its temperature."""
+
+    zero_k_bias: torch.Tensor
+
+    def __init__(self, cfg: VARConfig) -> None:
+        super().__init__()
+        self.heads, self.head_dim, self.l2_norm = cfg.heads, cfg.width // cfg.heads, cfg.attn_l2_norm
+        if self.l2_norm:
+            self.scale_mul_1H11 = nn.Parameter(torch.full((1, cfg.heads, 1, 1), math.log(4)))
+        self.mat_qkv = nn.Linear(cfg.width, 3 * cfg.width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(cfg.width))
+        self.v_bias = nn.Parameter(torch.zeros(cfg.width))
+        self.register_buffer("zero_k_bias", torch.zeros(cfg.width))
+        self.proj = nn.Linear(cfg.width, cfg.width)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None, cache: KVCache | None) -> torch.Tensor:
+        """x [B, L, C] -> [B, L, C]; ``mask`` is additive [1, 1, L, L]; ``cache`` holds earlier scales."""
+        b, length, c = x.shape
+        bias = torch.cat((self.q_bias, self.zero_k_bias, self.v_bias))
+        qkv = F.linear(x, self.mat_qkv.weight, bias).view(b, length, 3, self.heads, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        scale = 0.25 / math.sqrt(self.head_dim)  # the released constant, a quarter of the usual one
+        if self.l2_norm:
+            temperature = self.scale_mul_1H11.clamp(max=MAX_HEAD_SCALE).exp()
+            q, k, scale = F.normalize(q, dim=-1) * temperature, F.normalize(k, dim=-1), 1.0
+            q, k = q.to(v.dtype), k.to(v.dtype)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        if mask is not None:
+            mask = mask.to(q.dtype)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+        return self.proj(out.transpose(1, 2).reshape(b, length, c))
+
+
+class FFN(nn.Module):
+    """fc2(gelu_tanh(fc1 x))."""
+
+    def __init__(self, cfg: VARConfig) -> None:
+        super().__init__()
+        hidden = round(cfg.width * cfg.mlp_ratio)
+        self.fc1 = nn.Linear(cfg.width, hidden)
+        self.fc2 = nn.Linear(hidden, cfg.width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+def drop_path(x: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
+    """Drop whole samples of a residual branch [B, …] with probability ``rate``; the rest are scaled up."""
+    if not training or rate == 0:
+        return x
+    keep = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(1 - rate)
+    return x * keep / (1 - rate)
+
+
+def norm(x: torch.Tensor) -> torch.Tensor:
+    """LayerNorm without parameters."""
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6)
+
+
+class Block(nn.Module):
+    """Attention and FFN, each modulated by the condition through AdaLN."""
+
+    def __init__(self, cfg: VARConfig, drop_path_rate: float) -> None:
+        super().__init__()
+        self.drop_path_rate = drop_path_rate
+        self.attn = SelfAttention(cfg)
+        self.ffn = FFN(cfg)
+        self.shared = cfg.shared_adaln
+        if self.shared:
+            self.ada_gss = nn.Parameter(torch.randn(1, 1, 6, cfg.width) / math.sqrt(cfg.width))
+        else:
+            self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(cfg.width, 6 * cfg.width))
+
+    def modulation(self, cond: torch.Tensor) -> torch.Tensor:
+        """[B, 1, 6, C]: γ1, γ2, scale1, scale2, shift1, shift2 from the condition ([B, C], or shared [B, 1, 6, C])."""
+        if self.shared:
+            return self.ada_gss + cond
+        return self.ada_lin(cond).view(cond.shape[0], 1, 6, -1)
+
+    def forward(
+        self, x: torch.Tensor, modulation: torch.Tensor, mask: torch.Tensor | None, cache: KVCache | None = None
+    ) -> torch.Tensor:
+        gamma1, gamma2, scale1, scale2, shift1, shift2 = modulation.unbind(2)
+        attended = self.attn(norm(x) * (scale1 + 1) + shift1, mask, cache)
+        x = x + drop_path(attended * gamma1, self.drop_path_rate, self.training)
+        fed = self.ffn(norm(x) * (scale2 + 1) + shift2)
+        return x + drop_path(fed * gamma2, self.drop_path_rate, self.training)
+
+
+class HeadNorm(nn.Module):
+    """AdaLN before the head: scale and shift from the raw class embedding."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, x: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:
+        scale, shift = self.ada_lin(cond).view(cond.shape[0], 1, 2, -1).unbind(2)
+        return norm(x) * (scale + 1) + shift
+
+
+class VAR(nn.Module):
+    """Class-conditional transformer over the tokens of all scales."""
+
+    attn_bias_for_masking: torch.Tensor
+    lvl_1L: torch.Tensor  # noqa: N815  the released key
+
+    def __init__(self, cfg: VARConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        n_scales, first = len(cfg.patch_nums), cfg.patch_nums[0] ** 2
+        self.word_embed = nn.Linear(cfg.z_channels, cfg.width)
+        self.class_emb = nn.Embedding(cfg.num_classes + 1, cfg.width)
+        self.pos_start = nn.Parameter(torch.empty(1, first, cfg.width))
+        self.pos_1LC = nn.Parameter(torch.empty(1, cfg.seq_len, cfg.width))
+        self.lvl_embed = nn.Embedding(n_scales, cfg.width)
+        if cfg.shared_adaln:
+            self.shared_ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(cfg.width, 6 * cfg.width))
+        rates = torch.linspace(0, cfg.drop_path, cfg.depth).tolist()
+        self.blocks = nn.ModuleList(Block(cfg, rate) for rate in rates)
+        self.head_nm = HeadNorm(cfg.width)
+        self.head = nn.Linear(cfg.width, cfg.vocab_size)
+        mask = torch.zeros(1, 1, cfg.seq_len, cfg.seq_len)
+        mask.masked_fill_(~block_causal_mask(cfg.patch_nums), -torch.inf)
+        self.register_buffer("attn_bias_for_masking", mask)
+        self.register_buffer("lvl_1L", level_of_token(cfg.patch_nums)[None])
+
+    def forward(self, labels: torch.Tensor, var_input: torch.Tensor) -> torch.Tensor:
+        """Logits [B, L, V] for labels int64 [B] and the teacher-forcing input [B, L - p_1², C_vae].
+
+        In training a share ``label_dropout`` of the labels becomes "no class".
+        """
+        cond = self.class_emb(self._drop_labels(labels))
+        x = self._embed(cond, var_input)
+        block_cond = self.block_condition(cond)
+        for block in self.layers():
+            x = block(x, block.modulation(block_cond), self.attn_bias_for_masking)
+        return self.logits(x, cond)
+
+    def layers(self) -> list[Block]:
+        """The blocks in order."""
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+    def block_condition(self, cond: torch.Tensor) -> torch.Tensor:
+        """What the blocks are modulated by: cond [B, C] itself, or the shared AdaLN's [B, 1, 6, C]."""
+        if self.cfg.shared_adaln:
+            return self.shared_ada_lin(cond).view(cond.shape[0], 1, 6, -1)
+        return cond
+
+    def level_position(self) -> torch.Tensor:
+        """Level plus position embedding of every token, [1, L, C]."""
+        return self.lvl_embed(self.lvl_1L) + self.pos_1LC
+
+    @full_precision
+    def logits(self, x: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:
+        """Head in float32: [B, l, C] -> [B, l, V]."""
+        return self.head(self.head_nm(x.float(), cond))
+
+    @full_precision
+    def _embed(self, cond: torch.Tensor, var_input: torch.Tensor) -> torch.Tensor:
+        first = cond[:, None] + self.pos_start
+        rest = self.word_embed(var_input.float())
+        return torch.cat((first, rest), dim=1) + self.level_position()
+
+    def _drop_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.cfg.label_dropout == 0:
+            return labels
+        dropped = torch.rand(labels.shape, device=labels.device) < self.cfg.label_dropout
+        return torch.where(dropped, self.cfg.num_classes, labels)
+
+
+def init_weights(model: VAR, adaln_gamma: float = 1e-5, adaln: float = 0.5, head: float = 0.02) -> None:
+    """The published initialisation (VAR.md 2.6), from torch's global generator.
+
+    Everything is N(0, 1/(3C)); biases are 0; then the head, the AdaLN rows and the residual projections shrink, so
+    that training starts at loss ln V.
+
+    Args:
+        adaln_gamma: factor on the γ rows. 1e-3 to 1e-5 in published runs of 1e5 steps; short runs need it near 0.5.
+        adaln: factor on the other AdaLN rows.
+        head: factor on the head's weight.
+    """
+    width, depth = model.cfg.width, model.cfg.depth
+    std = math.sqrt(1 / width / 3)
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.trunc_normal_(module.weight, std=std)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+    for parameter in (model.pos_start, model.pos_1LC):
+        nn.init.trunc_normal_(parameter, std=std)
+    with torch.no_grad():
+        model.head.weight *= head
+        for name, parameter in model.named_parameters():
+            if name == "head_nm.ada_lin.1.weight":
+                parameter.mul_(adaln)
+            elif name.endswith((".attn.proj.weight", ".ffn.fc2.weight")):
+                parameter.div_(math.sqrt(2 * depth))
+            elif name.endswith(".ada_gss"):
+                parameter[:, :, :2] *= adaln_gamma
+                parameter[:, :, 2:] *= adaln
+            elif name.startswith("blocks.") and name.endswith(".ada_lin.1.weight"):
+                parameter[: 2 * width] *= adaln_gamma
+                parameter[2 * width :] *= adaln
+
+
+def is_decayed(name: str, parameter: torch.Tensor) -> bool:
+    """Whether AdamW decays this parameter: not 1-D ones, biases, or the names the authors exempt (VAR.md 3)."""
+    if parameter.dim() == 1 or name.endswith("bias"):
+        return False
+    return not any(part in name for part in NO_DECAY_NAMES)

@@ -1,0 +1,85 @@
+"""Shapes of the two models, free of torch, so that plans are made without loading it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DROP_PATH_AT_DEPTH_24 = 0.1
+
+
+@dataclass(frozen=True)
+class VQVAEConfig:
+    """Shape of a tokenizer; the defaults are the released one (256 px, 108,948,355 parameters)."""
+
+    vocab_size: int = 4096
+    """V, number of codes."""
+    z_channels: int = 32
+    """C, width of a code."""
+    ch: int = 160
+    """Channels at full resolution; level i has ch × ch_mult[i]."""
+    ch_mult: tuple[int, ...] = (1, 1, 2, 2, 4)
+    """One factor a level; the image side is 2^(levels-1) × patch_nums[-1]."""
+    num_res_blocks: int = 2
+    patch_nums: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+    norm_groups: int = 32
+    level_attention: bool = True
+    """Attention after each block of the lowest level."""
+    mid_attention: bool = True
+    quant_conv_ks: int = 3
+    quant_resi: float = 0.5
+    share_quant_resi: int = 4
+    default_qresi_counts: int = 0
+    using_znorm: bool = False
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels."""
+        return self.patch_nums[-1] * 2 ** (len(self.ch_mult) - 1)
+
+
+@dataclass(frozen=True)
+class VARConfig:
+    """Shape of one VAR; :meth:`of_depth` gives the family rule."""
+
+    depth: int
+    width: int
+    heads: int
+    num_classes: int
+    vocab_size: int
+    z_channels: int
+    """Code width of the tokenizer."""
+    patch_nums: tuple[int, ...]
+    mlp_ratio: float = 4.0
+    attn_l2_norm: bool = True
+    shared_adaln: bool = False
+    drop_path: float = 0.0
+    """Largest drop-path rate, at the last block; linear from 0 at the first."""
+    label_dropout: float = 0.1
+    """Share of labels replaced by "no class" in training, for classifier-free guidance."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+
+    @property
+    def seq_len(self) -> int:
+        """L, tokens of an image."""
+        return sum(side * side for side in self.patch_nums)
+
+    @staticmethod
+    def of_depth(
+        depth: int, *, num_classes: int, vocab_size: int, z_channels: int, patch_nums: tuple[int, ...],
+        aspect: int = 64, label_dropout: float = 0.1,
+    ) -> VARConfig:  # fmt: skip
+        """The family rule: width = aspect·depth, heads = depth, drop-path = 0.1·depth/24 (paper: aspect 64)."""
+        return VARConfig(
+            depth=depth,
+            width=aspect * depth,
+            heads=depth,
+            num_classes=num_classes,
+            vocab_size=vocab_size,
+            z_channels=z_channels,
+            patch_nums=patch_nums,
+            drop_path=DROP_PATH_AT_DEPTH_24 * depth / 24,
+            label_dropout=label_dropout,
+        )

@@ -1,0 +1,419 @@
+"""A study as its user writes it: YAML, checked whole before anything runs.
+
+Every section is frozen and knows its fields: an unknown or wrong one is reported with file, line, path, what was
+wrong and what is allowed. Sections with ``by_depth`` let single sizes differ without a second copy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from varscale.errors import UserError
+
+
+class Section(BaseModel):
+    """Base of all parts of a specification."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PerDepth(Section):
+    """A section whose fields can differ for single depths: ``by_depth: {6: {workers: 2}}``."""
+
+    by_depth: dict[int, dict[str, Any]] = Field(default_factory=dict)
+
+    def at(self, depth: int) -> Self:
+        """This section as it holds for one depth."""
+        own = self.model_dump(exclude={"by_depth"})
+        return type(self).model_validate({**own, **self.by_depth.get(depth, {})})
+
+    @model_validator(mode="after")
+    def _check_each_depth(self) -> Self:
+        for depth in self.by_depth:
+            try:
+                self.at(depth)
+            except ValidationError as error:
+                first = error.errors()[0]
+                field = ".".join(str(part) for part in (depth, *first["loc"]))
+                raise ValueError(f"by_depth.{field}: {_problem(first, type(self), first['loc'])}") from None
+        return self
+
+
+class Data(Section):
+    """Which images, and how they are seen."""
+
+    source: str
+    """Shards made by ``varscale ingest``; or a folder of class folders, or a tar of one, ingested on the way."""
+    image_size: int = Field(gt=0)
+    """Side in pixels."""
+    resize_ratio: float = Field(1.125, ge=1, le=4)
+    """Shorter side is resized to this times image_size before the crop."""
+    flip: bool = False
+    """Mirror half of the training views."""
+    views: int = Field(1, ge=1)
+    """Augmented views an image that are encoded; epoch e sees view e mod views."""
+    val_fraction: float = Field(0.1, gt=0, lt=1)
+    """Share of validation images where the source has no train and val folders."""
+
+
+class PretrainedTokenizer(Section):
+    """A tokenizer that exists."""
+
+    kind: Literal["pretrained"]
+    path: str
+
+
+class TrainedTokenizer(Section):
+    """A tokenizer trained in the study, on the study's data."""
+
+    kind: Literal["train"]
+    spec: str
+    """A tokenizer specification, as for ``varscale tokenizer train``."""
+
+
+class Sizes(Section):
+    """The grid: one VAR a depth. width = aspect × depth, heads = depth, drop-path = 0.1·depth/24."""
+
+    depths: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
+    aspect: int = Field(64, gt=0)
+    """Width a layer; also the width of a head. The paper's is 64."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.depths)) < len(self.depths):
+            raise ValueError(f"depths repeat in {list(self.depths)}; each may stand once")
+        return self
+
+
+class Budget(Section):
+    """How long each size trains."""
+
+    images: int = Field(gt=0)
+    """Training images seen, repeats counted."""
+
+
+class Optimizer(PerDepth):
+    """AdamW and its schedule (VAR.md 3)."""
+
+    batch: int = Field(gt=0)
+    """Global batch in images."""
+    peak_lr: float = Field(gt=0)
+    """Peak learning rate at reference_batch and reference_width."""
+    reference_batch: int = Field(256, gt=0)
+    """lr scales with batch / reference_batch."""
+    reference_width: int | None = Field(None, gt=0)
+    """If given, lr scales with reference_width / width: short runs need it, the paper's long ones did not."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(0.05, ge=0)
+    final_weight_decay: float | None = Field(None, ge=0)
+    """Weight decay moves to this along a cosine; None keeps it constant."""
+    clip: float = Field(2.0, gt=0)
+    """Largest global gradient norm."""
+    schedule: str = Field("lin0", pattern=r"^(lin|lin0|lin00|cos|exp|lin0\.\d+)$")
+    """After warm-up: lin0 is 5 % flat, then a line; the others stand in ``varscale.schedule``."""
+    warmup_fraction: float = Field(0.02, ge=0, lt=1)
+    final_lr_fraction: float = Field(0.01, gt=0, le=1)
+    """Learning rate at the end, as a share of the peak."""
+    label_dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of labels replaced by "no class"."""
+    adaln_gamma: float = Field(1e-3, gt=0)
+    """Factor on the γ rows at initialisation; runs of a few thousand steps need it near 0.5."""
+
+
+class Engine(PerDepth):
+    """How a step is computed."""
+
+    zero_stage: Literal["auto", 1, 2, 3] = "auto"
+    """auto: the lowest that fits resources.memory_gib."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is autocast; weights, moments and losses stay float32."""
+    micro_batch: int | None = Field(None, gt=0)
+    """Images a forward pass on one worker; None takes the worker's share of the batch whole."""
+
+
+class Resources(PerDepth):
+    """What each size runs on."""
+
+    workers: int = Field(1, ge=1)
+    cpus_per_worker: int = Field(1, ge=1)
+    gpus_per_worker: int = Field(0, ge=0)
+    memory_gib: float = Field(8.0, gt=0)
+    """Memory a worker may fill with model state and activations."""
+
+
+class Evaluation(Section):
+    """What is measured, when."""
+
+    points: int = Field(12, ge=2)
+    """Validations a run, log-spaced from the end of warm-up to the last step."""
+    batch: int = Field(128, gt=0)
+    cfg: float = Field(1.5, ge=0)
+    """Guidance of the samples."""
+    top_k: int = Field(0, ge=0)
+    top_p: float = Field(0.0, ge=0, le=1)
+    images: int = Field(1024, ge=2)
+    """Samples for the Fréchet distance, with the labels of validation images in turn."""
+
+
+class Checkpoints(Section):
+    """Resumable state."""
+
+    every_steps: int = Field(500, gt=0)
+    keep: int = Field(1, ge=1)
+    max_failures: int = Field(2, ge=0)
+    """Restarts of a size from its checkpoint before it counts as failed."""
+
+
+class Tracking(Section):
+    """Where records go."""
+
+    uri: str | None = None
+    """MLflow tracking URI; None means a SQLite database in the store."""
+
+
+class Analysis(Section):
+    """The fit, declared before its data exist."""
+
+    form: Literal["auto", "power", "power_floor"] = "auto"
+    bootstrap: int = Field(1000, ge=100)
+
+
+class Study(Section):
+    """A study: data, tokenizer, sizes, how each trains, what is measured, what is fitted."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    seed: int = Field(0, ge=0)
+    store: str = ".varscale"
+    """Folder for tokens, checkpoints, records and reports; every worker must see it."""
+    data: Data
+    tokenizer: Annotated[PretrainedTokenizer | TrainedTokenizer, Field(discriminator="kind")]
+    sizes: Sizes
+    budget: Budget
+    optimizer: Optimizer
+    engine: Engine = Engine()
+    resources: Resources = Resources()
+    evaluation: Evaluation = Evaluation()
+    checkpoints: Checkpoints = Checkpoints()
+    tracking: Tracking = Tracking()
+    analysis: Analysis = Analysis()
+
+    @model_validator(mode="after")
+    def _depths_are_planned(self) -> Self:
+        for name in ("optimizer", "engine", "resources"):
+            unknown = sorted(set(getattr(self, name).by_depth) - set(self.sizes.depths))
+            if unknown:
+                raise ValueError(
+                    f"{name}.by_depth: depth {unknown[0]} is not in sizes.depths {list(self.sizes.depths)}"
+                )
+        return self
+
+
+class TokenizerShape(Section):
+    """Architecture of a multi-scale VQVAE; the published one is ch 160, V 4096, z 32 (VAR.md 1)."""
+
+    vocab_size: int = Field(gt=1, le=65536)
+    z_channels: int = Field(gt=0)
+    ch: int = Field(gt=0)
+    ch_mult: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
+    num_res_blocks: int = Field(2, ge=1)
+    patch_nums: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=2)
+    norm_groups: int = Field(32, gt=0)
+    level_attention: bool = True
+    quant_resi: float = 0.5
+    share_quant_resi: int = Field(4, ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if list(self.patch_nums) != sorted(set(self.patch_nums)):
+            raise ValueError(f"patch_nums {list(self.patch_nums)} must ascend")
+        for factor in (1, *self.ch_mult):
+            if self.ch * factor % self.norm_groups:
+                raise ValueError(f"{self.ch * factor} channels are not a multiple of norm_groups {self.norm_groups}")
+        return self
+
+
+class TokenizerRecipe(Section):
+    """How a tokenizer trains."""
+
+    steps: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    lr: float = Field(gt=0)
+    """Peak; cosine to 0 after a linear warm-up."""
+    warmup_fraction: float = Field(0.05, ge=0, lt=1)
+    commitment: float = Field(0.25, ge=0)
+    """β of the quantizer's loss."""
+    l1_weight: float = Field(0.2, ge=0)
+    """Weight of L1 beside L2 in the reconstruction loss."""
+    ema_decay: float = Field(0.998, ge=0, lt=1)
+    """Decay a step of the averaged weights, which are the ones kept."""
+    revive_every: int = Field(50, gt=0)
+    """Every so many steps, codes not used since the last time move onto residuals of the current batch."""
+    clip: float = Field(1.0, gt=0)
+    """Largest global gradient norm."""
+
+
+class TokenizerStudy(Section):
+    """A tokenizer to be trained."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    seed: int = Field(0, ge=0)
+    store: str = ".varscale"
+    data: Data
+    model: TokenizerShape
+    recipe: TokenizerRecipe
+    output: str
+    """The weights file (.safetensors)."""
+    tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _image_size_fits(self) -> Self:
+        side = self.model.patch_nums[-1] * 2 ** (len(self.model.ch_mult) - 1)
+        if side != self.data.image_size:
+            raise ValueError(
+                f"data.image_size: {self.data.image_size}, but patch_nums ending in {self.model.patch_nums[-1]} and"
+                f" {len(self.model.ch_mult)} levels make {side}"
+            )
+        return self
+
+
+S = TypeVar("S", bound=Section)
+
+
+def load_study(path: Path, overrides: list[str] | None = None) -> Study:
+    """Read and check a study; ``overrides`` are ``section.field=value`` strings, values in YAML.
+
+    Raises:
+        UserError: file missing, not YAML, or a field unknown or wrong; one line naming file, line, field.
+    """
+    return _load(path, Study, overrides or [])
+
+
+def load_tokenizer_study(path: Path, overrides: list[str] | None = None) -> TokenizerStudy:
+    """Read and check a tokenizer specification; as :func:`load_study`."""
+    return _load(path, TokenizerStudy, overrides or [])
+
+
+def _load(path: Path, kind: type[S], overrides: list[str]) -> S:
+    raw, lines = _read_yaml(path)
+    for override in overrides:
+        _apply(raw, override, lines)
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        # A misspelt field is also a missing one: speak of the misspelling.
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        loc = _without_tags(first["loc"], raw)
+        place = lines.get(loc) or next((lines[loc[:n]] for n in range(len(loc), -1, -1) if loc[:n] in lines), "1")
+        where = place if place.startswith("--set") else f"{path}:{place}"
+        field = ".".join(str(part) for part in loc)
+        raise UserError(f"{where}: {field + ': ' if field else ''}{_problem(first, kind, loc)}") from None
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple, str]]:
+    """The document, and the line on which each path of it stands."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; wanted a YAML file") from error
+    try:
+        raw = yaml.safe_load(text)
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        raise UserError(f"{path}:{line}: not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}:1: the document is not a mapping; wanted fields such as 'name:' and 'data:'")
+    lines: dict[tuple, str] = {}
+    assert tree is not None  # a mapping was loaded from it
+    _number(tree, (), lines)
+    return raw, lines
+
+
+def _number(node: yaml.Node, loc: tuple, lines: dict[tuple, str]) -> None:
+    lines.setdefault(loc, str(node.start_mark.line + 1))
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = yaml.safe_load(key.value) if isinstance(key, yaml.ScalarNode) else str(key.value)
+            lines[(*loc, name)] = str(key.start_mark.line + 1)
+            _number(value, (*loc, name), lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            _number(value, (*loc, i), lines)
+
+
+def _apply(raw: dict[str, Any], override: str, lines: dict[tuple, str]) -> None:
+    name, equals, text = override.partition("=")
+    if not equals or not name:
+        raise UserError(f"--set {override}: wanted section.field=value")
+    *sections, field = (yaml.safe_load(part) for part in name.split("."))
+    target = raw
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise UserError(f"--set {override}: '{section}' is no section")
+    try:
+        target[field] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: '{text}' is not a YAML value") from error
+    lines[(*sections, field)] = f"--set {override}"
+
+
+def _without_tags(loc: tuple, raw: Any) -> tuple:
+    """Drop the union tags pydantic puts into a location ('tokenizer', 'train', 'spec')."""
+    kept: list[Any] = []
+    for i, part in enumerate(loc):
+        if isinstance(raw, dict) and raw.get("kind") == part and i + 1 <= len(loc):
+            continue
+        kept.append(part)
+        if isinstance(raw, dict):
+            raw = raw.get(part)
+        elif isinstance(raw, list) and isinstance(part, int) and part < len(raw):
+            raw = raw[part]
+    return tuple(kept)
+
+
+def _problem(error: Any, kind: type[BaseModel], loc: tuple) -> str:
+    """One line: what was wrong and what is allowed."""
+    if error["type"] == "extra_forbidden":
+        allowed = sorted(_fields_at(kind, error["loc"][:-1]))
+        near = difflib.get_close_matches(str(loc[-1]), allowed, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        return f"unknown field; {hint}allowed: {', '.join(allowed)}"
+    if error["type"] == "missing":
+        return "missing; this field is required"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{message} (got {error['input']!r})"
+
+
+def _fields_at(kind: type[BaseModel], loc: tuple) -> set[str]:
+    """Names allowed in the section at ``loc``."""
+    models: list[type[BaseModel]] = [kind]
+    for part in loc:
+        tagged = (
+            [m for m in models if part in typing.get_args(m.model_fields["kind"].annotation)] if _tagged(models) else []
+        )
+        annotations = [m.model_fields[part].annotation for m in models if part in m.model_fields]
+        models = tagged or [model for annotation in annotations for model in _models_in(annotation)]
+    return {name for model in models for name in model.model_fields}
+
+
+def _tagged(models: list[type[BaseModel]]) -> bool:
+    return all("kind" in model.model_fields for model in models)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) in (typing.Union, Annotated):
+        return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+    return []

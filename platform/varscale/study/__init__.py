@@ -1,0 +1,1 @@
+"""A study as a whole: resources, the run over its cells, status and report."""

@@ -1,0 +1,110 @@
+"""Connecting to Ray: the cluster this job runs on, or a private one on this machine; and what it offers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from varscale.errors import EnvironmentalError, UserError
+from varscale.plan import Cell
+
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # workers would run niced, behind everything else on the machine
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report waits for the next check: 2 s by default
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow is the record
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a job's PYTHONPATH is relative to its working folder
+}
+LOCAL_SETTINGS = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # one machine is not taken away; saves a process a cell
+
+
+@contextmanager
+def connected(debug: bool = False) -> Iterator[None]:
+    """Ray for the length of the block: at ``RAY_ADDRESS`` if set, as in a submitted job, else on this machine alone.
+
+    Raises:
+        EnvironmentalError: no connection, or Ray does not start.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    settings = SETTINGS if address else SETTINGS | LOCAL_SETTINGS
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.INFO if debug else logging.ERROR)
+    common = {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.ERROR}
+    scratch = None if address else Path(tempfile.mkdtemp(prefix="vs-", dir="/tmp"))  # short: sockets' paths are limited
+    try:
+        if scratch is None:
+            ray.init(address=address, runtime_env={"env_vars": settings}, **common)
+        else:
+            port = _free_port()
+            # Trainers ask the state API about their controller; without this address they search for a cluster, and
+            # every tear-down waits 12 s for it.
+            env = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}", **settings, **_package_path()}
+            ray.init(
+                address="local",
+                _temp_dir=str(scratch),
+                dashboard_host="127.0.0.1",
+                dashboard_port=port,
+                runtime_env={"env_vars": env},
+                **common,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise EnvironmentalError(f"Ray at {address or 'this machine'}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _package_path() -> dict[str, str]:
+    """Workers import the packages from where this process does."""
+    roots = {str(Path(sys.modules[name].__file__ or "").parents[1]) for name in ("varscale", "lawfit")}
+    return {"PYTHONPATH": os.pathsep.join([*sorted(roots), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def check_fit(cells: tuple[Cell, ...]) -> None:
+    """Refuse a study whose sizes this cluster could never place, instead of waiting for ever.
+
+    Raises:
+        UserError: naming the size and what is missing.
+    """
+    import ray
+
+    offered = ray.cluster_resources()
+    for cell in cells:
+        for kind, each in (("CPU", cell.resources.cpus_per_worker), ("GPU", cell.resources.gpus_per_worker)):
+            wanted = each * cell.resources.workers
+            if wanted > offered.get(kind, 0):
+                raise UserError(
+                    f"resources: {cell.name} needs {wanted} {kind} ({cell.resources.workers} workers × {each});"
+                    f" the cluster has {offered.get(kind, 0):g}"
+                )
+
+
+def concurrent_cells(cells: tuple[Cell, ...]) -> int:
+    """How many cells can train at once, judged by the smallest."""
+    import ray
+
+    cpus = ray.cluster_resources().get("CPU", 1)
+    smallest = min(cell.resources.workers * cell.resources.cpus_per_worker for cell in cells)
+    return max(1, min(len(cells), int(cpus // smallest)))

@@ -1,0 +1,113 @@
+"""``varscale plan``: the grid of a study with its price, before anything is trained.
+
+The time of a step is the FLOPs at a share of this machine's measured matrix-product rate, plus what every step and
+every layer costs however small it is. Constants were fitted to steps of depth 1 to 6 on two CPU cores (README,
+"Numbers"); on another kind of machine take the time for an order of magnitude.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from varscale.data.schema import MANIFEST, read_image_manifest
+from varscale.data.sources import open_source
+from varscale.models.store import load_model
+from varscale.models.vqvae import VQVAE
+from varscale.plan import Cell, Inputs, make_plan
+from varscale.progress import clock
+from varscale.shapes import VQVAEConfig
+from varscale.spec import Data, PretrainedTokenizer, Study, load_tokenizer_study
+from varscale.study.places import Places
+
+UTILISATION = 0.64
+"""Share of the matrix-product rate that large layers reach."""
+SECONDS_A_STEP = 0.008
+SECONDS_A_LAYER = 0.0008
+SECONDS_A_CELL = 25.0
+"""Start-up, sampling and tear-down of a run."""
+
+
+def plan_table(study: Study, places: Places) -> str:
+    """The grid as text: N both ways, tokens, FLOPs, learning rate, workers, ZeRO stage, memory and predicted time.
+
+    Raises:
+        UserError: as for a run: the plan is the same.
+    """
+    cells = make_plan(study, _inputs(study))
+    rate = matrix_product_rate()
+    head = (
+        f"{'cell':<8}{'N paper':>13}{'N exact':>13}{'width':>7}{'steps':>8}{'batch':>7}{'lr':>10}"
+        f"{'tokens':>10}{'FLOPs':>10}{'workers':>9}{'ZeRO':>6}{'MiB':>8}{'time':>9}"
+    )
+    lines = [head, *(_line(cell, rate) for cell in cells)]
+    total_flops = sum(cell.flops for cell in cells)
+    span = cells[-1].n_paper / cells[0].n_paper
+    lines.append(
+        f"{len(cells)} sizes spanning {span:,.0f}× in N; {total_flops:.2e} FLOPs; about"
+        f" {clock(makespan(cells, rate))} on this machine ({os.cpu_count()} CPUs, {rate / 1e9:.0f} GFLOP/s each)"
+    )
+    lines.append(f"store: {places.store}    records: {places.tracking_uri}")
+    return "\n".join(lines)
+
+
+def _line(cell: Cell, rate: float) -> str:
+    return (
+        f"{cell.name:<8}{cell.n_paper:>13,}{cell.n_params:>13,}{cell.var.width:>7}{cell.steps:>8}{cell.batch:>7}"
+        f"{cell.lr:>10.2e}{cell.tokens:>10.2e}{cell.flops:>10.2e}{cell.resources.workers:>9}{cell.zero_stage:>6}"
+        f"{cell.memory_bytes / 2**20:>8.0f}{clock(cell_seconds(cell, rate)):>9}"
+    )
+
+
+def cell_seconds(cell: Cell, rate: float) -> float:
+    """Predicted seconds of a cell's training and what stands around it; ``rate`` in FLOP/s of one CPU."""
+    flops_a_step = cell.flops_per_image * cell.batch
+    cpus = cell.resources.workers * cell.resources.cpus_per_worker
+    step = SECONDS_A_STEP + SECONDS_A_LAYER * cell.depth + flops_a_step / (UTILISATION * rate * cpus)
+    return SECONDS_A_CELL + cell.steps * step
+
+
+def makespan(cells: tuple[Cell, ...], rate: float) -> float:
+    """Seconds until the last cell ends: largest first onto whatever CPUs are free first."""
+    free = [0.0] * max(os.cpu_count() or 1, max(c.resources.workers * c.resources.cpus_per_worker for c in cells))
+    for cell in sorted(cells, key=lambda c: -c.flops):
+        taken = [heapq.heappop(free) for _ in range(cell.resources.workers * cell.resources.cpus_per_worker)]
+        end = max(taken) + cell_seconds(cell, rate)
+        for _ in taken:
+            heapq.heappush(free, end)
+    return max(free)
+
+
+def matrix_product_rate(side: int = 1024, seconds: float = 0.3) -> float:
+    """FLOP/s of float32 matrix products on one thread of this machine: the best of several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    a, best = torch.randn(side, side), float("inf")
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    return 2 * side**3 / best
+
+
+def _inputs(study: Study) -> Inputs:
+    """What is known of data and tokenizer without making either."""
+    if isinstance(study.tokenizer, PretrainedTokenizer):
+        cfg = load_model(Path(study.tokenizer.path), VQVAE).model.cfg
+    else:
+        cfg = VQVAEConfig(**load_tokenizer_study(Path(study.tokenizer.spec)).model.model_dump())
+    return Inputs(_class_count(study.data), cfg.vocab_size, cfg.z_channels, cfg.patch_nums, tokens_key="")
+
+
+def _class_count(data: Data) -> int:
+    source = Path(data.source)
+    if (source / MANIFEST).is_file():
+        return len(read_image_manifest(source).classes)
+    with open_source(source, data.val_fraction) as images:
+        return len({image.class_name for image in images})

@@ -1,0 +1,107 @@
+"""The grid: Ray Tune schedules the cells, each trial drives one Ray Train run, the recorder hears of all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+from ray import tune
+from ray.train import TrainingFailedError
+
+from lawfit import schema
+from varscale.data.schema import TokenManifest
+from varscale.plan import Cell
+from varscale.spec import Study
+from varscale.study.cluster import concurrent_cells
+from varscale.study.places import Places
+from varscale.study.watch import Watch
+from varscale.train.launch import launch
+from varscale.train.worker import GRID_FILE, MODEL_FILE, CellJob
+
+TRIAL_MEMORY = 64 * 2**20
+"""Bytes a trial's driver reserves. Tune wants a demand, and a CPU would be taken from the driver's own workers."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells to train and what they share."""
+
+    study: Study
+    places: Places
+    manifest: TokenManifest
+    parent: str
+    """MLflow run of the study."""
+    git_commit: str
+    jobs: Mapping[str, CellJob]
+    """By cell name; their ``run_id`` is set when they start."""
+
+
+def run_grid(grid: Grid) -> dict[str, str]:
+    """Train all cells, largest first, as many at once as fit; return the reasons of those that failed, by name."""
+    if not grid.jobs:
+        return {}
+    jobs = sorted(grid.jobs.values(), key=lambda job: -job.cell.flops)
+    recorder = jobs[0].recorder
+    trainable = tune.with_resources(tune.with_parameters(_trial, grid=grid), {"CPU": 0, "memory": TRIAL_MEMORY})
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"cell": tune.grid_search([job.cell.name for job in jobs])},
+        tune_config=tune.TuneConfig(max_concurrent_trials=concurrent_cells(tuple(job.cell for job in jobs))),
+        run_config=tune.RunConfig(
+            name=f"{grid.study.name}-{time.strftime('%Y%m%dT%H%M%S')}", storage_path=str(grid.places.trials), verbose=0
+        ),
+    )
+    with Watch([job.cell for job in jobs], lambda: ray.get(recorder.progress.remote())):
+        results = tuner.fit()
+    failed = {}
+    for result in results:
+        if result.error:
+            name = result.config["cell"] if result.config else "?"
+            failed[name] = str(result.error).strip().splitlines()[-1]
+    return failed
+
+
+def _trial(config: dict[str, str], grid: Grid) -> None:
+    """One trial: open the run, train, store what came of it, close the run."""
+    job = grid.jobs[config["cell"]]
+    cell, recorder = job.cell, job.recorder
+    params = cell_params(cell, grid.manifest, grid.study.tokenizer.kind)
+    checkpoints = grid.places.checkpoints / cell.run_key[:16]
+    tags = {schema.TAG_GIT_COMMIT: grid.git_commit, schema.TAG_CHECKPOINT: str(checkpoints)}
+    run_id = ray.get(recorder.open_cell.remote(grid.parent, cell.run_key, cell.name, params, tags))
+    try:
+        launch(replace(job, run_id=run_id), grid.study.checkpoints, checkpoints)
+    except TrainingFailedError:
+        ray.get(recorder.close.remote(run_id, schema.STATE_FAILED))
+        raise
+    ray.get(recorder.log_files.remote(run_id, [job.output / MODEL_FILE], "checkpoint"))
+    ray.get(recorder.log_files.remote(run_id, [job.output / GRID_FILE], "samples"))
+    ray.get(recorder.close.remote(run_id, schema.STATE_FINISHED))
+
+
+def cell_params(cell: Cell, manifest: TokenManifest, tokenizer_kind: str) -> dict[str, Any]:
+    """What MLflow records of a cell, constant over the run."""
+    return {
+        schema.MODEL_DEPTH: cell.depth,
+        schema.MODEL_WIDTH: cell.var.width,
+        schema.MODEL_HEADS: cell.var.heads,
+        "model.drop_path": cell.var.drop_path,
+        schema.MODEL_N_PAPER: cell.n_paper,
+        schema.MODEL_N_PARAMS: cell.n_params,
+        schema.DATA_TOKENS: cell.tokens,
+        schema.DATA_IMAGES: cell.images,
+        schema.DATA_FINGERPRINT: manifest.data_fingerprint,
+        schema.TOKENIZER_FINGERPRINT: manifest.tokenizer_fingerprint,
+        schema.TOKENIZER_KIND: tokenizer_kind,
+        schema.OPTIMIZER_LR: cell.lr,
+        schema.OPTIMIZER_BATCH: cell.batch,
+        schema.OPTIMIZER_STEPS: cell.steps,
+        schema.SEED: cell.seed,
+        schema.ENGINE_ZERO_STAGE: cell.zero_stage,
+        schema.RESOURCES_WORLD_SIZE: cell.resources.workers,
+        "engine.precision": cell.precision,
+        "engine.micro_batch": cell.micro_batch,
+    }

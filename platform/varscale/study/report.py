@@ -1,0 +1,74 @@
+"""The report of a study, made from its MLflow records alone and stored with them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import mlflow
+
+import lawfit
+from lawfit import report as lawfit_report
+from varscale.data.tokenise import PICTURE
+from varscale.errors import UserError
+from varscale.spec import Study
+from varscale.storage import write_json
+from varscale.study.places import Places
+from varscale.train.worker import GRID_FILE
+
+LAWS_FILE = "laws.json"
+
+
+def write_study_report(study: Study, places: Places, parent: str | None = None) -> Path:
+    """Fit the laws of a study and write figures and ``report.html``; log all to the parent run.
+
+    Args:
+        parent: MLflow run of the study; None takes the newest.
+
+    Raises:
+        UserError: no records, or too few finished sizes to fit.
+    """
+    client = mlflow.MlflowClient(tracking_uri=places.tracking_uri)
+    try:
+        records = lawfit.load_study(places.tracking_uri, study.name, parent)
+        results = lawfit.fit_study(
+            records, form=study.analysis.form, bootstrap=study.analysis.bootstrap, seed=study.seed
+        )
+    except lawfit.RecordError as error:
+        raise UserError(f"study {study.name}: {error}") from error
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        samples = {
+            str(run.run_name): _fetch(client, str(run.run_id), f"samples/{GRID_FILE}", scratch / str(run.run_id))
+            for run in records.finished.itertuples()
+        }
+        picture = _fetch(client, records.parent_run_id, PICTURE, scratch)
+        path = lawfit_report.write_report(
+            records,
+            results,
+            places.report,
+            samples,
+            _facts(client, records.parent_run_id),
+            {"Validation images (above) and what the tokenizer makes of them (below)": picture},
+        )
+    write_json(places.report / LAWS_FILE, [result.to_json() for result in results])
+    client.log_artifacts(records.parent_run_id, str(places.report), artifact_path="report")
+    return path
+
+
+def _fetch(client: mlflow.MlflowClient, run_id: str, artifact: str, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(client.download_artifacts(run_id, artifact, str(folder)))
+
+
+def _facts(client: mlflow.MlflowClient, parent: str) -> dict[str, str]:
+    """What a reader wants to know besides the laws, from the parent run."""
+    run = client.get_run(parent)
+    metrics, params = run.data.metrics, run.data.params
+    return {
+        "Tokenizer, validation PSNR": f"{metrics['tokenizer/psnr_db']:.2f} dB",
+        "Fréchet distance of reconstructions (floor of fd/tokenizer)": f"{metrics['tokenizer/fd_reconstruction']:.4g}",
+        "Tokenizer": params["tokenizer.kind"],
+        "Augmented views an image": params["data.views"],
+        "Git commit": run.data.tags["git.commit"],
+    }

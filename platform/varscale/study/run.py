@@ -1,0 +1,158 @@
+"""``varscale run``: a study from its file to its report. Run again, it does what is missing and nothing twice."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+
+from lawfit import schema
+from varscale.data.schema import TokenManifest
+from varscale.data.tokenise import PICTURE, QUALITY, TokeniseJob, tokenise
+from varscale.plan import Cell, Inputs, make_plan, study_key
+from varscale.progress import Progress, clock
+from varscale.spec import Study
+from varscale.study import stages
+from varscale.study.cluster import check_fit
+from varscale.study.grid import Grid, run_grid
+from varscale.study.places import Places
+from varscale.study.report import write_study_report
+from varscale.tracking import Recorder
+from varscale.train.worker import CellJob
+
+
+@dataclass
+class Timing:
+    """Seconds by stage, in order."""
+
+    stages: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.monotonic)
+
+    def ended(self, stage: str) -> None:
+        """The stage that began where the last one ended is over."""
+        now = time.monotonic()
+        self.stages[stage] = now - self._since
+        self._since = now
+
+    def table(self) -> str:
+        """One line a stage."""
+        rows = [f"  {name:<10} {clock(seconds):>8}" for name, seconds in self.stages.items()]
+        return "\n".join([*rows, f"  {'total':<10} {clock(sum(self.stages.values())):>8}"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of a study left behind."""
+
+    report: Path
+    failed: dict[str, str]
+    """Cell -> reason."""
+    trained: tuple[str, ...]
+    """Cells trained by this call."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the grid stands on."""
+
+    inputs: Inputs
+    cells: tuple[Cell, ...]
+    tokenizer: Path
+    tokens: Path
+    manifest: TokenManifest
+
+
+def prepare(study: Study, places: Places, timing: Timing | None = None) -> Prepared:
+    """Images, tokenizer, plan and tokens of a study, each made only where missing. Ray must be initialised.
+
+    Raises:
+        UserError: the study asks for what data, tokenizer or cluster cannot give.
+    """
+    timing = timing or Timing()
+    images = stages.prepared_images(study.data, places.store)
+    timing.ended("data")
+    tokenizer = stages.prepared_tokenizer(study, images, places.store)
+    timing.ended("tokenizer")
+    inputs, job = stages.plan_inputs(study, images, tokenizer)
+    cells = make_plan(study, inputs)
+    check_fit(cells)
+    tokens = places.tokens(inputs.tokens_key)
+    manifest = _tokens(job, tokens)
+    timing.ended("tokens")
+    return Prepared(inputs, cells, tokenizer, tokens, manifest)
+
+
+def run_study(study: Study, places: Places, git_commit: str, timing: Timing) -> Outcome:
+    """Run a study to its report. Ray must be initialised; raises as :func:`prepare`."""
+    ready = prepare(study, places, timing)
+    recorder = ray.remote(num_cpus=0)(Recorder).remote(places.tracking_uri, study.name, places.artifact_root)
+    parent = _open_parent(recorder, study, ready, git_commit)
+    missing = [c for c in ready.cells if not ray.get(recorder.finished_cell.remote(parent, c.run_key))]
+    say(f"grid: {len(ready.cells)} sizes, {len(ready.cells) - len(missing)} finished before, {len(missing)} to train")
+    jobs = {cell.name: _cell_job(study, places, cell, ready, git_commit, recorder) for cell in missing}
+    failed = run_grid(Grid(study, places, ready.manifest, parent, git_commit, jobs))
+    timing.ended("grid")
+    report = write_study_report(study, places, parent)
+    ray.get(recorder.close.remote(parent, schema.STATE_FAILED if failed else schema.STATE_FINISHED))
+    timing.ended("report")
+    return Outcome(report, failed, tuple(name for name in jobs if name not in failed))
+
+
+def say(line: str) -> None:
+    """Tell the user where the study stands."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _tokens(job: TokeniseJob, folder: Path) -> TokenManifest:
+    progress: list[Progress] = []
+
+    def on_images(done: int, total: int) -> None:
+        if not progress:
+            progress.append(Progress("tokens", total, "views"))
+        progress[0].advance(done - progress[0].done)
+
+    manifest = tokenise(job, folder, on_images)
+    if progress:
+        progress[0].close()
+    return manifest
+
+
+def _open_parent(recorder: Any, study: Study, ready: Prepared, git_commit: str) -> str:
+    """The study's own run, with its specification, its tokenizer's quality and picture."""
+    quality = json.loads((ready.tokens / QUALITY).read_text())
+    params = {
+        schema.DATA_FINGERPRINT: ready.manifest.data_fingerprint,
+        schema.TOKENIZER_FINGERPRINT: ready.manifest.tokenizer_fingerprint,
+        schema.TOKENIZER_KIND: study.tokenizer.kind,
+        schema.SEED: study.seed,
+        "data.views": study.data.views,
+    }
+    tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_STATE: schema.STATE_RUNNING}
+    name = f"study/{study.name}@{git_commit[:7]}"
+    parent = ray.get(recorder.open_study.remote(study_key(study, ready.inputs), name, params, tags))
+    ray.get(recorder.log.remote(parent, 0, {f"tokenizer/{key}": value for key, value in quality.items()}))
+    with tempfile.TemporaryDirectory() as folder:
+        resolved = Path(folder) / "study.yaml"
+        resolved.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
+        ray.get(recorder.log_files.remote(parent, [resolved, ready.tokens / PICTURE]))
+    return parent
+
+
+def _cell_job(study: Study, places: Places, cell: Cell, ready: Prepared, git_commit: str, recorder: Any) -> CellJob:
+    return CellJob(
+        cell=cell,
+        evaluation=study.evaluation,
+        tokens=ready.tokens,
+        tokenizer=ready.tokenizer.resolve(),
+        output=places.cell(cell),
+        facts={"study": study.name, "cell": cell.name, "run_key": cell.run_key, "git_commit": git_commit},
+        run_id="",
+        recorder=recorder,
+    )

@@ -1,0 +1,25 @@
+"""``varscale status``: what a study's records hold so far, one line a run."""
+
+from __future__ import annotations
+
+from varscale.errors import UserError
+from varscale.spec import Study
+from varscale.study.places import Places
+
+
+def status_table(study: Study, places: Places) -> str:
+    """Name, state, step and latest figures of every run of the newest parent.
+
+    Raises:
+        UserError: the study has no records yet.
+    """
+    import lawfit
+
+    try:
+        records = lawfit.load_study(places.tracking_uri, study.name)
+    except lawfit.RecordError as error:
+        raise UserError(f"study {study.name}: {error}") from error
+    shown = [
+        c for c in ("run_name", "state", "n_paper", "val/loss", "val/loss_last", "fd/tokenizer") if c in records.runs
+    ]
+    return records.runs[shown].to_string(index=False, na_rep="-")

@@ -1,0 +1,71 @@
+"""Progress of the grid while Ray Tune runs it: which cells, step, loss, time left."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from lawfit import schema
+from varscale.plan import Cell
+from varscale.progress import clock
+from varscale.tracking import Progress
+
+INTERVAL_S = 10.0
+
+
+class Watch:
+    """Prints a line every ten seconds, from its own thread, while the block runs.
+
+    Args:
+        cells: those that will be trained.
+        progress: asks the recorder where each open cell stands, by name.
+    """
+
+    def __init__(self, cells: list[Cell], progress: Callable[[], dict[str, Progress | None]]) -> None:
+        self._cells = {cell.name: cell for cell in cells}
+        self._progress = progress
+        self._flops: dict[str, float] = {}
+        self._start = time.monotonic()
+        self._first: tuple[float, float] | None = None
+        """When the first FLOPs were seen, and how many: start-up says nothing of the rate."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(INTERVAL_S):
+            print(self.line(self._progress()), file=sys.stderr, flush=True)
+
+    def line(self, progress: dict[str, Progress | None]) -> str:
+        """One line of the grid's state."""
+        states = [self._cell_state(self._cells[name], state) for name, state in progress.items()]
+        self._flops |= {name: state.metrics.get(schema.FLOPS, 0.0) for name, state in progress.items() if state}
+        now, total = time.monotonic(), sum(cell.flops for cell in self._cells.values())
+        done = sum(self._flops.values())
+        if done and self._first is None:
+            self._first = (now, done)
+        left = ""
+        if self._first and done > self._first[1]:
+            left = f", about {clock((total - done) * (now - self._first[0]) / (done - self._first[1]))} left"
+        return f"grid {100 * done / total:.0f} %, {clock(now - self._start)}{left} | " + " | ".join(states)
+
+    @staticmethod
+    def _cell_state(cell: Cell, state: Progress | None) -> str:
+        if state is None:
+            return f"{cell.name} starting"
+        if state.step >= cell.steps:
+            return f"{cell.name} sampling"
+        loss = state.metrics.get(schema.VAL_LOSS, state.metrics.get(schema.TRAIN_LOSS, float("nan")))
+        return f"{cell.name} step {state.step}/{cell.steps} loss {loss:.3f}"

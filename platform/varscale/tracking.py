@@ -1,0 +1,152 @@
+"""Writing of records to MLflow: one parent run a study, one child run a cell, by explicit ids.
+
+A :class:`Recorder` is the only writer of its database: metrics are buffered and written in batches (one by one they
+cost 40 times as much, and SQLite locks under several writers). A run that resumes keeps its id, and steps already
+recorded are not recorded twice. Names come from ``lawfit.schema``, the contract with the reader.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lawfit import schema
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+FLUSH_INTERVAL_S = 5.0
+BATCH_LIMIT = 1000
+"""MLflow's limit of metrics a call."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an open run stands, for those who watch."""
+
+    step: int
+    metrics: dict[str, float]
+    """Latest value of each."""
+    first_step: int
+    """Step of the first record since the run was opened."""
+    first_time: float
+    """time.time() of that record."""
+
+
+class Recorder:
+    """Writes the runs of one study.
+
+    Args:
+        uri: MLflow tracking URI.
+        experiment: its name, the study's.
+        artifact_root: where artifacts go if the experiment is new; a tracking server's own place if None.
+    """
+
+    def __init__(self, uri: str, experiment: str, artifact_root: str | None) -> None:
+        import mlflow
+
+        self._client = mlflow.MlflowClient(tracking_uri=uri)
+        found = self._client.get_experiment_by_name(experiment)
+        self._experiment = (
+            found.experiment_id
+            if found
+            else self._client.create_experiment(experiment, artifact_location=artifact_root)
+        )
+        self._buffer: dict[str, list[Any]] = {}
+        self._flushed = time.monotonic()
+        self._last_step: dict[tuple[str, str], int] = {}
+        self._progress: dict[str, Progress] = {}
+        self._names: dict[str, str] = {}
+
+    def open_study(self, study_key: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
+        """Id of the parent run with this key: the existing one, reopened, or a new one."""
+        tags = {schema.TAG_KIND: schema.KIND_STUDY, schema.TAG_STUDY_KEY: study_key, **tags}
+        found = self._find(f"tags.{schema.TAG_STUDY_KEY} = '{study_key}' and tags.kind = '{schema.KIND_STUDY}'")
+        return self._open(found, name, params, tags)
+
+    def open_run(self, kind: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
+        """Id of a new run outside any study."""
+        return self._open(None, name, params, {schema.TAG_KIND: kind, schema.TAG_STATE: schema.STATE_RUNNING, **tags})
+
+    def open_cell(self, parent: str, run_key: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
+        """Id of the child run with this key: the existing one, reopened, or a new one."""
+        tags = {
+            schema.TAG_KIND: schema.KIND_CELL,
+            schema.TAG_RUN_KEY: run_key,
+            schema.TAG_PARENT: parent,
+            schema.TAG_STATE: schema.STATE_RUNNING,
+            **tags,
+        }
+        run_id = self._open(self._find_cell(parent, run_key), name, params, tags)
+        for key in self._client.get_run(run_id).data.metrics:
+            self._last_step[run_id, key] = max(m.step for m in self._client.get_metric_history(run_id, key))
+        self._names[run_id] = name
+        return run_id
+
+    def finished_cell(self, parent: str, run_key: str) -> bool:
+        """Whether a child run with this key has finished."""
+        found = self._find_cell(parent, run_key)
+        return found is not None and found.data.tags.get(schema.TAG_STATE) == schema.STATE_FINISHED
+
+    def log(self, run_id: str, step: int, metrics: dict[str, float]) -> None:
+        """Record metrics at a step; steps a resumed run has recorded before are passed over."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        fresh = {k: v for k, v in metrics.items() if step > self._last_step.get((run_id, k), -1)}
+        self._buffer.setdefault(run_id, []).extend(Metric(key, value, now, step) for key, value in fresh.items())
+        self._last_step.update({(run_id, key): step for key in fresh})
+        before = self._progress.get(run_id) or Progress(step, {}, step, time.time())
+        self._progress[run_id] = replace(before, step=step, metrics={**before.metrics, **metrics})
+        if time.monotonic() - self._flushed > FLUSH_INTERVAL_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        for run_id, metrics in self._buffer.items():
+            for start in range(0, len(metrics), BATCH_LIMIT):
+                self._client.log_batch(run_id, metrics=metrics[start : start + BATCH_LIMIT])
+        self._buffer = {}
+        self._flushed = time.monotonic()
+
+    def log_files(self, run_id: str, paths: Sequence[Path], folder: str | None = None) -> None:
+        """Store files as artifacts of a run."""
+        for path in paths:
+            self._client.log_artifact(run_id, str(path), artifact_path=folder)
+
+    def tag(self, run_id: str, key: str, value: str) -> None:
+        """Set a tag."""
+        self._client.set_tag(run_id, key, value)
+
+    def close(self, run_id: str, state: str) -> None:
+        """End a run in a state of ``lawfit.schema.STATES``."""
+        self.flush()
+        self._client.set_tag(run_id, schema.TAG_STATE, state)
+        self._client.set_terminated(run_id, "FINISHED" if state == schema.STATE_FINISHED else "FAILED")
+        self._names.pop(run_id, None)
+
+    def progress(self) -> dict[str, Progress | None]:
+        """Where each open cell stands, by name; None before its first record."""
+        return {name: self._progress.get(run_id) for run_id, name in self._names.items()}
+
+    def _find(self, query: str) -> Any:
+        runs = self._client.search_runs([self._experiment], query, order_by=["attributes.start_time DESC"])
+        return runs[0] if runs else None
+
+    def _find_cell(self, parent: str, run_key: str) -> Any:
+        return self._find(f"tags.{schema.TAG_RUN_KEY} = '{run_key}' and tags.`{schema.TAG_PARENT}` = '{parent}'")
+
+    def _open(self, found: Any, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
+        from mlflow.entities import Param, RunTag
+
+        if found is None:
+            found = self._client.create_run(self._experiment, run_name=name)
+            self._client.log_batch(found.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
+        else:
+            self._client.update_run(found.info.run_id, status="RUNNING")
+        self._client.log_batch(found.info.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        return found.info.run_id

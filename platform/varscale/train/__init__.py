@@ -1,0 +1,1 @@
+"""Training: schedule, engine (DeepSpeed), loop, and the Ray Train workers that run it."""

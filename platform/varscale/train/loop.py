@@ -1,0 +1,169 @@
+"""The training of one cell, step by step. Knows torch, tokens and an engine; nothing of Ray or MLflow.
+
+Step t trains on samples t·batch … (t+1)·batch - 1 of the seeded order and draws its noise from (seed, t, rank), so a
+run that resumes from a checkpoint takes the same steps as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+
+from lawfit import schema
+from varscale.data.loader import SampleOrder, TokenShards
+from varscale.evaluate.loss import validation_metrics
+from varscale.models.quantizer import MultiScaleQuantizer
+from varscale.plan import Cell
+from varscale.schedule import lr_factor, weight_decay_at
+from varscale.train.engine import ZeroEngine
+
+LOG_EVERY = 16
+"""Steps between records of training figures, each the mean over those steps."""
+
+
+class Observer(Protocol):
+    """Who is told of the run; every rank calls, so that collective work can be done inside."""
+
+    def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """Figures after ``step`` optimizer steps."""
+
+    def on_checkpoint(self, step: int) -> None:
+        """The moment to save resumable state."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """This worker among its peers."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What all steps draw on."""
+
+    train: TokenShards
+    val: TokenShards
+    quantizer: MultiScaleQuantizer
+    """Of the frozen tokenizer, on the worker's device."""
+    evaluation_batch: int
+
+
+def train(cell: Cell, data: TrainingData, engine: ZeroEngine, place: Place, observer: Observer, start: int) -> None:
+    """Train from step ``start`` to the end, validating and checkpointing on the way."""
+    order = SampleOrder(len(data.train), cell.seed)
+    window = _Window(cell, place)
+    engine.module.train()
+    for step in range(start, cell.steps):
+        torch.manual_seed(_noise_seed(cell.seed, step, place.rank))
+        factor = lr_factor(
+            step, cell.steps, cell.warmup_steps, cell.optimizer.schedule, cell.optimizer.final_lr_fraction
+        )
+        result = engine.step(
+            _micro_batches(cell, data.train, order, step, place),
+            lambda model, batch: _loss(model, data.quantizer, *batch),
+            cell.lr * factor,
+            _weight_decay(cell, step),
+        )
+        window.add(result.loss, result.grad_norm)
+        done = step + 1
+        if done % LOG_EVERY == 0 or done == cell.steps:
+            observer.on_metrics(
+                done, {**window.close(), schema.LR: cell.lr * factor, schema.FLOPS: flops_at(cell, done)}
+            )
+        if done in cell.evaluate_at:
+            observer.on_metrics(done, _validate(cell, data, engine, place, done))
+            window.restart_clock()
+        if done % cell.checkpoint_every == 0 and done < cell.steps:
+            observer.on_checkpoint(done)
+            window.restart_clock()
+
+
+def _validate(cell: Cell, data: TrainingData, engine: ZeroEngine, place: Place, step: int) -> dict[str, float]:
+    metrics = validation_metrics(
+        engine.module,  # type: ignore[arg-type]
+        data.quantizer,
+        data.val.tokens[:, 0],
+        data.val.labels,
+        data.evaluation_batch,
+        place.rank,
+        place.world_size,
+    )
+    return {**metrics, schema.FLOPS: flops_at(cell, step)}
+
+
+def flops_at(cell: Cell, step: int) -> float:
+    """Training FLOPs spent after ``step`` steps."""
+    return float(step * cell.batch * cell.flops_per_image)
+
+
+def _micro_batches(
+    cell: Cell, shards: TokenShards, order: SampleOrder, step: int, place: Place
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    share = cell.micro_batch * cell.accumulation
+    rows, epochs = order.take(step * cell.batch + place.rank * share, share)
+    tokens, labels = shards.batch(rows, epochs)
+    for i in range(cell.accumulation):
+        part = slice(i * cell.micro_batch, (i + 1) * cell.micro_batch)
+        yield torch.from_numpy(tokens[part]).to(place.device), torch.from_numpy(labels[part]).to(place.device)
+
+
+def _loss(model: Any, quantizer: MultiScaleQuantizer, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy over all tokens, in nats."""
+    with torch.no_grad():
+        var_input = quantizer.var_input(tokens)
+    logits = model(labels, var_input)
+    return F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+
+
+def _weight_decay(cell: Cell, step: int) -> float:
+    start, end = cell.optimizer.weight_decay, cell.optimizer.final_weight_decay
+    return start if end is None else weight_decay_at(step, cell.steps, start, end)
+
+
+def _noise_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
+
+
+class _Window:
+    """Training figures since the last record."""
+
+    def __init__(self, cell: Cell, place: Place) -> None:
+        self._cell, self._place = cell, place
+        self._losses: list[torch.Tensor] = []
+        self._norms: list[float] = []
+        self._seconds, self._since, self._steps_done = 0.0, time.monotonic(), 0
+
+    def add(self, loss: torch.Tensor, grad_norm: float) -> None:
+        self._losses.append(loss)
+        self._norms.append(grad_norm)
+
+    def restart_clock(self) -> None:
+        """Leave out what was not training."""
+        self._since = time.monotonic()
+
+    def close(self) -> dict[str, float]:
+        """Means over the window, all ranks' losses included; then a new window begins."""
+        loss = torch.stack(self._losses).mean()
+        if self._place.world_size > 1:
+            dist.all_reduce(loss)
+            loss = loss / self._place.world_size
+        images_per_s = len(self._losses) * self._cell.batch / (time.monotonic() - self._since)
+        metrics = {
+            schema.TRAIN_LOSS: loss.item(),
+            schema.GRAD_NORM: sum(self._norms) / len(self._norms),
+            schema.IMAGES_PER_S: images_per_s,
+            schema.FLOPS_PER_S: images_per_s * self._cell.flops_per_image,
+        }
+        self._losses, self._norms = [], []
+        self.restart_clock()
+        return metrics

@@ -1,0 +1,142 @@
+"""What each Ray Train worker runs: one rank of one cell, from tokens to an exported model and its quality."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+
+from lawfit import schema
+from varscale.data.loader import TokenShards
+from varscale.data.tokenise import REFERENCE
+from varscale.evaluate.frechet import Moments
+from varscale.evaluate.pictures import save_grid
+from varscale.evaluate.sample import GRID_COLUMNS, class_grid, sample_frechet_distance
+from varscale.models.sampling import SamplingConfig
+from varscale.models.store import load_model, save_model
+from varscale.models.var import VAR, init_weights
+from varscale.models.vqvae import VQVAE
+from varscale.plan import Cell
+from varscale.spec import Evaluation
+from varscale.storage import write_json
+from varscale.train.engine import ZeroEngine
+from varscale.train.loop import Place, TrainingData, flops_at, train
+
+MODEL_FILE = "model.safetensors"
+GRID_FILE = "samples.png"
+POSITION_FILE = "position.json"
+TAG_RESUMED = "resumed_at_step"
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """A cell with all it needs to run; the folders must be visible to every worker."""
+
+    cell: Cell
+    evaluation: Evaluation
+    tokens: Path
+    tokenizer: Path
+    output: Path
+    """Where the exported model and the sample grid go."""
+    facts: dict[str, Any]
+    """Written into the exported model's header."""
+    run_id: str
+    """MLflow run."""
+    recorder: Any
+    """Handle of the Recorder actor."""
+
+
+class _RayObserver:
+    """Sends records to the recorder and checkpoints to Ray Train."""
+
+    def __init__(self, job: CellJob, engine: ZeroEngine, place: Place) -> None:
+        self._job, self._engine, self._place = job, engine, place
+
+    def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        if self._place.rank == 0:
+            self._job.recorder.log.remote(self._job.run_id, step, metrics)
+
+    def on_checkpoint(self, step: int) -> None:
+        position = {"step": step, "world_size": self._place.world_size, "zero_stage": self._job.cell.zero_stage}
+        if self._place.rank == 0:
+            ray.get(self._job.recorder.flush.remote())  # no record may be lost that a resume would pass over
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            self._engine.save(folder, position)
+            if self._place.rank == 0:
+                write_json(folder / POSITION_FILE, position)
+            checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report({"step": step}, checkpoint=checkpoint, checkpoint_dir_name=f"step_{step:07d}")
+
+
+def run_rank(job: CellJob) -> None:
+    """Train the cell's share of this rank, then export and assess the model together with the other ranks."""
+    cell, context = job.cell, ray.train.get_context()
+    place = Place(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    torch.set_num_threads(cell.resources.cpus_per_worker)
+    tokenizer = load_model(job.tokenizer, VQVAE).model.to(place.device).requires_grad_(False)
+    data = TrainingData(
+        TokenShards(job.tokens, "train"), TokenShards(job.tokens, "val"), tokenizer.quantize, job.evaluation.batch
+    )
+    torch.manual_seed(cell.seed)
+    model = VAR(cell.var)
+    init_weights(model, adaln_gamma=cell.optimizer.adaln_gamma)
+    engine = ZeroEngine(model.to(place.device), cell, place.device)
+    start = _resume(engine, job, place)
+    train(cell, data, engine, place, _RayObserver(job, engine, place), start)
+    weights = engine.full_state_dict()
+    if place.rank == 0:
+        save_model(job.output / MODEL_FILE, model, weights, job.facts)
+    dist.barrier()
+    _assess(job, tokenizer, data, place)
+    ray.train.report({"step": cell.steps})
+
+
+def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
+    """Restore the latest checkpoint, if there is one that these ranks can read; return the step to go on from."""
+    cell = job.cell
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return 0
+    with checkpoint.as_directory() as name:
+        position = json.loads((Path(name) / POSITION_FILE).read_text())
+        if (position["world_size"], position["zero_stage"]) != (place.world_size, cell.zero_stage):
+            print(
+                f"{cell.name}: checkpoint at step {position['step']} is for {position['world_size']} workers at ZeRO"
+                f" stage {position['zero_stage']}, not {place.world_size} at {cell.zero_stage}: starting again"
+            )
+            return 0
+        engine.load(Path(name))
+    if place.rank == 0:
+        job.recorder.tag.remote(job.run_id, TAG_RESUMED, str(position["step"]))
+    return position["step"]
+
+
+def _assess(job: CellJob, tokenizer: VQVAE, data: TrainingData, place: Place) -> None:
+    """Sample from the exported model, as any user of the file would load it."""
+    cell, evaluation = job.cell, job.evaluation
+    model = load_model(job.output / MODEL_FILE, VAR).model.to(place.device)
+    sampling = SamplingConfig(evaluation.cfg, evaluation.top_k, evaluation.top_p, cell.seed)
+    distance = sample_frechet_distance(
+        model,
+        tokenizer,
+        data.val.labels,
+        evaluation.images,
+        Moments.load(job.tokens / REFERENCE),
+        sampling,
+        evaluation.batch,
+        place.rank,
+        place.world_size,
+    )
+    if place.rank == 0:
+        save_grid(job.output / GRID_FILE, class_grid(model, tokenizer, sampling), GRID_COLUMNS)
+        metrics = {schema.FD_TOKENIZER: distance, schema.FLOPS: flops_at(cell, cell.steps)}
+        ray.get(job.recorder.log.remote(job.run_id, cell.steps, metrics))

@@ -1,0 +1,42 @@
+"""What several tests share: where reference data lie, small models, a folder of labelled pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data beside the repository; tests that need it skip in a user's clone."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the reference data in {SHARED.name}/ beside the repository, which a plain clone lacks")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of 40 pictures each, PNG and JPEG, of several shapes; no train and val folders."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for label, colour in (("blue", (40, 60, 220)), ("red", (220, 60, 40))):
+        (folder / label).mkdir()
+        for i in range(40):
+            pixels = np.full((40 + i % 3 * 5, 40, 3), 255, dtype=np.uint8)
+            top, left = rng.integers(0, 20, 2)
+            pixels[top : top + 18, left : left + 18] = colour
+            suffix = "jpg" if i % 2 else "png"
+            Image.fromarray(pixels).save(folder / label / f"{i:03d}.{suffix}")
+    return folder

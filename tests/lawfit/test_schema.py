@@ -1,0 +1,51 @@
+"""The contract: names, labels, errors."""
+
+import subprocess
+import sys
+
+import pytest
+
+from lawfit import schema
+from lawfit.schema import RecordError
+
+
+def test_only_inception_features_are_called_fid() -> None:
+    assert schema.fd_metric("inception") == schema.FID
+    assert schema.fd_metric("tokenizer") == schema.FD_TOKENIZER
+    assert schema.fd_metric("dinov2") == "fd/dinov2"
+
+
+@pytest.mark.parametrize("features", ["", "a b", "a/b", "Upper"])
+def test_features_that_are_no_metric_name_are_refused(features: str) -> None:
+    with pytest.raises(RecordError, match="no metric name"):
+        schema.fd_metric(features)
+
+
+def test_axes_carry_their_unit() -> None:
+    assert schema.column(schema.FLOPS).axis == "Training compute C (FLOPs)"
+    assert schema.column(schema.VAL_LOSS).axis.endswith("(nats per token)")
+    assert schema.column(schema.FID).axis == "FID"
+    assert schema.column("fd/dinov2").label == "Fréchet distance, dinov2 features"
+
+
+def test_an_unknown_column_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(RecordError, match=r"'los' is unknown: .*val/loss"):
+        schema.column("los")
+
+
+def test_names_are_unique() -> None:
+    for names in (
+        [param.name for param in schema.PARAMS],
+        [param.column for param in schema.PARAMS],
+        [*schema.REQUIRED_METRICS, *schema.OPTIONAL_METRICS],
+    ):
+        assert len(set(names)) == len(names)
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, lawfit; heavy = {'mlflow', 'matplotlib', 'jinja2', 'torch', 'ray', 'varscale'};"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

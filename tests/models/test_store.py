@@ -1,0 +1,67 @@
+"""Models on disk."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from varscale.errors import UserError
+from varscale.models.store import load_model, save_model
+from varscale.models.var import VAR, init_weights
+from varscale.models.vqvae import VQVAE
+from varscale.shapes import VARConfig, VQVAEConfig
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> tuple[VAR, Path]:
+    var = VAR(VARConfig(2, 16, 2, 5, 32, 4, (1, 2, 4)))
+    init_weights(var)
+    path = tmp_path / "model.safetensors"
+    save_model(path, var, var.state_dict(), {"seed": 3})
+    return var, path
+
+
+def test_round_trip_keeps_weights_shape_and_facts(stored: tuple[VAR, Path]) -> None:
+    var, path = stored
+    loaded = load_model(path, VAR)
+    assert loaded.facts == {"seed": 3}
+    assert loaded.model.cfg == var.cfg
+    assert all(
+        torch.equal(a, b) for a, b in zip(loaded.model.state_dict().values(), var.state_dict().values(), strict=True)
+    )
+
+
+def test_same_model_has_the_same_fingerprint(stored: tuple[VAR, Path], tmp_path: Path) -> None:
+    var, path = stored
+    save_model(tmp_path / "again.safetensors", var, var.state_dict(), {"seed": 3})
+    assert load_model(path, VAR).fingerprint == load_model(tmp_path / "again.safetensors", VAR).fingerprint
+
+
+def test_wrong_files_are_refused_by_name(stored: tuple[VAR, Path], tmp_path: Path) -> None:
+    _, path = stored
+    with pytest.raises(UserError, match=r"holds 'var'; wanted a varscale tokenizer"):
+        load_model(path, VQVAE)
+    with pytest.raises(UserError, match=r"no such file"):
+        load_model(tmp_path / "none.safetensors", VAR)
+    garbage = tmp_path / "garbage.safetensors"
+    garbage.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"garbage\.safetensors: not a safetensors file"):
+        load_model(garbage, VAR)
+
+
+def test_weights_that_do_not_fit_are_refused(stored: tuple[VAR, Path], tmp_path: Path) -> None:
+    var, _ = stored
+    state = {name: tensor for name, tensor in var.state_dict().items() if name != "head.bias"}
+    save_model(tmp_path / "short.safetensors", var, state, {})
+    with pytest.raises(UserError, match=r"do not fit their configuration.*head\.bias"):
+        load_model(tmp_path / "short.safetensors", VAR)
+
+
+def test_a_tokenizer_of_any_shape_round_trips(tmp_path: Path) -> None:
+    vqvae = VQVAE(VQVAEConfig(32, 4, 8, (2, 1), 1, (1, 2, 4), norm_groups=4, share_quant_resi=0, level_attention=False))
+    path = tmp_path / "tokenizer.safetensors"
+    save_model(path, vqvae, vqvae.state_dict(), {})
+    images = torch.rand(2, 3, 8, 8) * 2 - 1
+    loaded = load_model(path, VQVAE).model
+    assert torch.equal(loaded.tokens(images), vqvae.eval().tokens(images))
+    assert loaded.decode(loaded.tokens(images)).shape == images.shape

@@ -1,0 +1,58 @@
+"""Properties of the transformer that training stands on."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from varscale.models.scales import scale_slices
+from varscale.models.var import VAR, init_weights
+from varscale.shapes import VARConfig
+
+CFG = VARConfig(3, 48, 3, 9, 64, 8, (1, 2, 4), drop_path=0.1)
+
+
+def model(**changes: float) -> VAR:
+    torch.manual_seed(0)
+    var = VAR(CFG)
+    init_weights(var, **changes)
+    return var
+
+
+def test_training_starts_at_the_entropy_of_the_vocabulary() -> None:
+    var = model(adaln_gamma=1e-3).eval()
+    logits = var(torch.arange(4), torch.randn(4, CFG.seq_len - 1, 8))
+    loss = F.cross_entropy(logits.flatten(0, 1), torch.randint(64, (4 * CFG.seq_len,)))
+    assert abs(loss.item() - math.log(64)) < 0.01
+
+
+def test_no_scale_sees_a_later_one() -> None:
+    var = model(adaln_gamma=0.5, head=1.0).eval()
+    x = torch.randn(1, CFG.seq_len - 1, 8)
+    base = var(torch.zeros(1, dtype=torch.long), x)
+    for part in scale_slices(CFG.patch_nums)[1:]:
+        changed = x.clone()
+        changed[:, part.start - 1 : part.stop - 1] += 1
+        difference = (var(torch.zeros(1, dtype=torch.long), changed) - base).abs().amax(dim=(0, 2))
+        assert difference[: part.start].max() == 0
+        assert difference[part].min() > 0
+
+
+def test_labels_drop_in_training_only() -> None:
+    var = model(adaln_gamma=0.5, head=1.0)
+    labels = torch.zeros(2000, dtype=torch.long)
+    torch.manual_seed(1)
+    dropped = (var.train()._drop_labels(labels) == CFG.num_classes).float().mean().item()
+    assert 0.07 < dropped < 0.13
+    assert torch.equal(var.eval()._drop_labels(labels), labels)
+
+
+def test_bf16_autocast_keeps_the_loss() -> None:
+    var = model(adaln_gamma=0.5, head=1.0).eval()
+    x, target = torch.randn(4, CFG.seq_len - 1, 8), torch.randint(64, (4 * CFG.seq_len,))
+    with torch.no_grad():
+        full = F.cross_entropy(var(torch.arange(4), x).flatten(0, 1), target)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = var(torch.arange(4), x)
+    assert logits.dtype == torch.float32
+    assert abs(F.cross_entropy(logits.flatten(0, 1), target) / full - 1) < 0.01

@@ -1,0 +1,44 @@
+"""The shape of the repository that other things rely on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("folder", ["platform", "analysis"])
+def test_plain_folders_never_become_packages(root: Path, folder: str) -> None:
+    assert not (root / folder / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("path", ["", ".", "platform:analysis"])
+def test_platform_is_the_standard_library_module_from_the_repository_root(root: Path, path: str) -> None:
+    code = "import platform, varscale, lawfit; print(platform.python_version())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env={"PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_help_of_every_verb_explains_itself_without_heavy_imports(root: Path) -> None:
+    code = (
+        "import sys; from varscale.cli import app\n"
+        "from typer.main import get_command\n"
+        "command = get_command(app)\n"
+        "assert all(c.help for c in command.commands.values()), 'a verb lacks help'\n"
+        "print(' '.join(sorted(command.commands))); print('torch' in sys.modules, 'ray' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    verbs, heavy = done.stdout.splitlines()
+    assert verbs == "doctor evaluate ingest plan report run sample status tokenise tokenizer"
+    assert heavy == "False False"
+
+
+def test_no_figure_of_readme_names_a_command_that_does_not_exist(root: Path) -> None:
+    text = (root / "README.md").read_text()
+    targets = {line.split(":")[0] for line in (root / "Makefile").read_text().splitlines() if line[:1].isalpha()}
+    for line in text.splitlines():
+        words = line.strip().split()
+        if words[:1] == ["make"] and len(words) > 1:
+            assert words[1] in targets, line

@@ -1,0 +1,48 @@
+"""Nothing half-written ever looks whole."""
+
+from pathlib import Path
+
+import pytest
+
+from varscale.storage import atomic_folder, atomic_path, digest, sha256_file
+
+
+def interrupted_write(target: Path) -> None:
+    with atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+
+
+def interrupted_folder(target: Path) -> None:
+    with atomic_folder(target) as temporary:
+        (temporary / "shard").write_text("half")
+        raise RuntimeError
+
+
+def test_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+    with pytest.raises(RuntimeError):
+        interrupted_write(target)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_failed_folder_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        interrupted_folder(tmp_path / "set")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_replaces_an_older_one_whole(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        with atomic_folder(tmp_path / "set") as temporary:
+            (temporary / name).write_text(name)
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["second"]
+
+
+def test_digests_are_known_values(tmp_path: Path) -> None:
+    path = tmp_path / "empty"
+    path.touch()
+    assert sha256_file(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 2, "b": 1})

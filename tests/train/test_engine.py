@@ -1,0 +1,178 @@
+"""DeepSpeed ZeRO against plain AdamW, and resuming against never stopping; two real processes where it takes two."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from varscale.data.loader import SampleOrder
+from varscale.models.var import VAR, init_weights, is_decayed
+from varscale.models.vqvae import VQVAE
+from varscale.plan import Cell, Inputs, make_plan
+from varscale.shapes import VQVAEConfig
+from varscale.spec import load_study
+from varscale.train import loop
+from varscale.train.engine import ZeroEngine
+
+ROOT = Path(__file__).resolve().parents[2]
+SCALES = (1, 2, 4)
+STEPS = 8
+
+
+class Tokens:
+    """Token shards in memory: 64 images, 2 views."""
+
+    def __init__(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.tokens = rng.integers(0, 32, (64, 2, 21)).astype(np.uint16)
+        self.labels = rng.integers(0, 5, 64)
+
+    def __len__(self) -> int:
+        return 64
+
+    def batch(self, rows: np.ndarray, epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.tokens[rows, epochs % 2].astype(np.int64), self.labels[rows]
+
+
+def cell(stage: int, workers: int, accumulation: int = 1) -> Cell:
+    study = load_study(
+        ROOT / "studies" / "quickstart.yaml",
+        [
+            "sizes={depths: [2], aspect: 8}",
+            "budget.images=64",
+            "optimizer={batch: 8, peak_lr: 0.01, reference_batch: 8, label_dropout: 0, adaln_gamma: 0.5}",
+            f"engine={{zero_stage: {stage}, micro_batch: {8 // workers // accumulation}}}",
+            f"resources={{workers: {workers}}}",
+            "checkpoints.every_steps=4",
+            "evaluation.points=2",
+        ],
+    )
+    planned = make_plan(study, Inputs(5, 32, 4, SCALES, "t"))[0]
+    return dataclasses.replace(planned, var=dataclasses.replace(planned.var, drop_path=0.0))
+
+
+def build(of: Cell) -> tuple[VAR, loop.TrainingData]:
+    torch.manual_seed(0)
+    vqvae = VQVAE(VQVAEConfig(32, 4, 8, (1, 1), 1, SCALES, norm_groups=4)).requires_grad_(False)
+    model = VAR(of.var)
+    init_weights(model, adaln_gamma=0.5)
+    return model, loop.TrainingData(Tokens(0), Tokens(1), vqvae.quantize, 16)  # type: ignore[arg-type]
+
+
+class Log:
+    """Keeps what the loop reports; saves and stops where told."""
+
+    def __init__(self, save: Callable[[int], None] = lambda step: None) -> None:
+        self.metrics: list[tuple[int, dict[str, float]]] = []
+        self.on_checkpoint = save
+
+    def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        self.metrics.append((step, metrics))
+
+    def last(self, name: str) -> float:
+        return [metrics[name] for _, metrics in self.metrics if name in metrics][-1]
+
+
+def train(of: Cell, place: loop.Place, start: Path | None = None, save: Path | None = None) -> tuple[Log, dict]:
+    model, data = build(of)
+    engine = ZeroEngine(model, of, place.device)
+    first = engine.load(start)["step"] if start else 0
+    log = Log(lambda step: engine.save(save, {"step": step}) if save else None)
+    loop.train(of, data, engine, place, log, first)
+    return log, engine.full_state_dict()
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """A process group of one."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
+    dist.init_process_group("gloo", rank=0, world_size=1)
+    yield loop.Place(0, 1, torch.device("cpu"))
+    dist.destroy_process_group()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def plain_training(of: Cell) -> dict[str, torch.Tensor]:
+    """The same steps in plain torch."""
+    model, data = build(of)
+    groups = [
+        {"params": [p for n, p in model.named_parameters() if is_decayed(n, p)], "weight_decay": 0.05},
+        {"params": [p for n, p in model.named_parameters() if not is_decayed(n, p)], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=of.lr, betas=of.optimizer.betas)
+    order = SampleOrder(64, of.seed)
+    for step in range(of.steps):
+        tokens, labels = data.train.batch(*order.take(step * of.batch, of.batch))
+        for group in optimizer.param_groups:
+            group["lr"] = of.lr * loop.lr_factor(
+                step, of.steps, of.warmup_steps, "lin0", of.optimizer.final_lr_fraction
+            )
+        loss = loop._loss(model, data.quantizer, torch.from_numpy(tokens), torch.from_numpy(labels))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), of.optimizer.clip)
+        optimizer.step()
+    return model.state_dict()
+
+
+def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    return max((a[name].float() - b[name].float()).nan_to_num(0, 0, 0).abs().max().item() for name in a)
+
+
+@pytest.mark.parametrize(("stage", "accumulation"), [(1, 1), (1, 2), (2, 1), (3, 1)])
+def test_zero_takes_the_steps_of_plain_adamw(alone: loop.Place, stage: int, accumulation: int) -> None:
+    of = cell(stage, 1, accumulation)
+    log, weights = train(of, alone)
+    assert largest_difference(weights, plain_training(of)) < 2e-5
+    assert log.last("flops") == of.flops
+    assert log.last("train/grad_norm") > 0
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_resumed_training_equals_uninterrupted(alone: loop.Place, stage: int, tmp_path: Path) -> None:
+    of = cell(stage, 1)
+    log, whole = train(of, alone, save=tmp_path)
+    resumed_log, resumed = train(of, alone, start=tmp_path)
+    assert largest_difference(whole, resumed) == 0
+    assert resumed_log.last("val/loss") == log.last("val/loss")
+    assert resumed_log.metrics[0][0] > 4
+
+
+def _rank(rank: int, port: int, folder: Path) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    place = loop.Place(rank, 2, torch.device("cpu"))
+    for stage in (1, 2, 3):
+        log, weights = train(cell(stage, 2), place)
+        torch.save((log.metrics, weights), folder / f"rank{rank}-stage{stage}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_train_as_one(alone: loop.Place, tmp_path: Path) -> None:
+    mp.start_processes(_rank, (free_port(), tmp_path), nprocs=2, start_method="spawn")
+    log, weights = train(cell(1, 1), alone)
+    for stage in (1, 2, 3):
+        results = [torch.load(tmp_path / f"rank{rank}-stage{stage}.pt", weights_only=True) for rank in (0, 1)]
+        assert largest_difference(results[0][1], results[1][1]) == 0
+        assert largest_difference(results[0][1], weights) < 2e-5
+        for name in ("train/loss", "val/loss", "val/loss_last", "val/error", "val/error_last"):
+            values = [
+                [m[name] for _, m in metrics if name in m] for metrics in (results[0][0], results[1][0], log.metrics)
+            ]
+            assert values[0] == values[1]
+            assert values[0] == pytest.approx(values[2], rel=1e-4)
