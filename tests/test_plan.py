@@ -7,7 +7,8 @@ import pytest
 
 from varscale.errors import UserError
 from varscale.plan import Cell, Inputs, evaluation_steps, make_plan, study_key
-from varscale.spec import Study, load_study
+from varscale.spec import Study
+from varscale.study_file import load_study
 
 INPUTS = Inputs(num_classes=9, vocab_size=512, z_channels=16, patch_nums=(1, 2, 4, 8), tokens_key="t")
 

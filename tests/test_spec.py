@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from varscale.errors import UserError
-from varscale.spec import Study, load_study, load_tokenizer_study
+from varscale.spec import Study
+from varscale.study_file import load_study, load_tokenizer_study
 
 
 @pytest.fixture

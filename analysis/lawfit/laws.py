@@ -210,8 +210,6 @@ def _warnings(fitted: Fit) -> list[str]:
     warnings = []
     if not fitted.r2_log >= POOR_R2:
         warnings.append(f"R² of log y is {fitted.r2_log:.3f}, below {POOR_R2}: the form fits poorly")
-    if fitted.aicc_by_form and fitted.form.name == "power":
-        warnings.append(f"{fitted.reason}: the exponent is that of the whole value, floor included")
     if fitted.certificate.at_bound:
         warnings.append("the best floor is 0: the form without floor says the same")
     if not fitted.certificate.holds:

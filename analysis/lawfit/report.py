@@ -6,11 +6,13 @@ The end of the path: `LawResult`s, figures and pictures -> `report.html`, which 
 import base64
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from lawfit import figures, schema
@@ -66,6 +68,7 @@ def write_report(
         answers=[result for result in results if result.law.primary],
         results=results,
         law_rows=[_law_row(result) for result in results],
+        remarks=_remarks(results),
         figures=_figures(study, results, folder / "figures"),
         samples=shown_samples,
         pictures=shown_pictures,
@@ -85,7 +88,24 @@ def _template() -> jinja2.Template:
         loader=jinja2.PackageLoader("lawfit"), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters["powers"] = _powers
     return environment.get_template("report.html.j2")
+
+
+def _powers(text: str) -> Markup:
+    """Exponents raised: x^-0.1 as the reader writes it."""
+    return Markup(re.sub(r"\^(-?[\w.]+)", r"<sup>\1</sup>", str(escape(text)).replace("alpha", "α")))
+
+
+def _remarks(results: Sequence[LawResult]) -> list[tuple[str, str]]:
+    """What is to be said below the table: the choice of form of each law, and warnings not shown above it."""
+    remarks = []
+    for result in results:
+        parts = [result.fit.reason] if result.fit.reason else []
+        parts += [] if result.law.primary else result.warnings
+        if parts:
+            remarks.append((result.law.title, "; ".join(parts)))
+    return remarks
 
 
 def _figures(study: Study, results: Sequence[LawResult], folder: Path) -> list[Picture]:
@@ -180,7 +200,8 @@ def _method(study: Study, results: Sequence[LawResult]) -> list[str]:
         "Losses are mean cross-entropies in nats per token, the tokens' own entropy included: over all "
         "tokens, and over those of the last scale.",
         "Laws are fitted by least squares in log y. Here A is the value at x0, the geometric mean of the "
-        "fitted x. Forms with and without a floor E are compared by AICc, which counts independent runs.",
+        "fitted x. Forms with and without a floor E are compared by AICc, which counts independent runs; "
+        "where no floor is distinguishable, the exponent is that of the whole value, floor included.",
         "The frontier leaves out the first tenth of each run and includes, as the paper's does, losses from "
         "before the end of the learning-rate schedule; the laws of finished runs are given beside it.",
         f"Bootstrap intervals resample whole runs, {replicates} times; a frontier is rebuilt each time. With "

@@ -46,8 +46,6 @@ def ingest(
     from varscale.data.ingest import ingest as run_ingest
 
     manifest = run_ingest(source, dest, IngestOptions(size, quality, shard_mib, val_fraction, strict))
-    for key, reason in manifest.rejected.items():
-        print(f"left out: {key}: {reason}", file=sys.stderr)
     rows = ", ".join(f"{manifest.rows(split):,} {split}" for split in manifest.splits)
     print(f"{dest}: {rows} images of {len(manifest.classes)} classes, {len(manifest.rejected)} left out")
     print(f"fingerprint {manifest.fingerprint}")
@@ -59,7 +57,7 @@ def tokenizer_train(
     overrides: Overrides = None,
 ) -> None:
     """Train a tokenizer and write its weights, quality and picture; recorded in MLflow."""
-    from varscale.spec import load_tokenizer_study
+    from varscale.study_file import load_tokenizer_study
 
     study = load_tokenizer_study(spec, overrides)
     from varscale.study.cluster import connected
@@ -190,8 +188,8 @@ def doctor() -> None:
 
 
 def _study(path: Path, overrides: list[str] | None, make_store: bool = True) -> tuple[Any, Any]:
-    from varscale.spec import load_study
     from varscale.study.places import Places
+    from varscale.study_file import load_study
 
     study = load_study(path, overrides)
     return study, Places.of(study, make_store)
@@ -228,3 +226,8 @@ def main(command: Callable[..., Any] = app) -> None:
             raise
         print(f"varscale: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if _debug():
+            raise
+        print(f"varscale: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(EnvironmentalError.exit_code)

@@ -1,21 +1,15 @@
-"""A study as its user writes it: YAML, checked whole before anything runs.
+"""A study as its user writes it: every section, every field, what is allowed.
 
-Every section is frozen and knows its fields: an unknown or wrong one is reported with file, line, path, what was
-wrong and what is allowed. Sections with ``by_depth`` let single sizes differ without a second copy.
+Sections are frozen and refuse unknown fields. Those with ``by_depth`` let single sizes differ without a second copy.
 """
 
 from __future__ import annotations
 
-import difflib
-import types
-import typing
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from varscale.errors import UserError
+from varscale.field_errors import problem
 
 
 class Section(BaseModel):
@@ -42,7 +36,7 @@ class PerDepth(Section):
             except ValidationError as error:
                 first = error.errors()[0]
                 field = ".".join(str(part) for part in (depth, *first["loc"]))
-                raise ValueError(f"by_depth.{field}: {_problem(first, type(self), first['loc'])}") from None
+                raise ValueError(f"by_depth.{field}: {problem(first, type(self))}") from None
         return self
 
 
@@ -281,139 +275,3 @@ class TokenizerStudy(Section):
                 f" {len(self.model.ch_mult)} levels make {side}"
             )
         return self
-
-
-S = TypeVar("S", bound=Section)
-
-
-def load_study(path: Path, overrides: list[str] | None = None) -> Study:
-    """Read and check a study; ``overrides`` are ``section.field=value`` strings, values in YAML.
-
-    Raises:
-        UserError: file missing, not YAML, or a field unknown or wrong; one line naming file, line, field.
-    """
-    return _load(path, Study, overrides or [])
-
-
-def load_tokenizer_study(path: Path, overrides: list[str] | None = None) -> TokenizerStudy:
-    """Read and check a tokenizer specification; as :func:`load_study`."""
-    return _load(path, TokenizerStudy, overrides or [])
-
-
-def _load(path: Path, kind: type[S], overrides: list[str]) -> S:
-    raw, lines = _read_yaml(path)
-    for override in overrides:
-        _apply(raw, override, lines)
-    try:
-        return kind.model_validate(raw)
-    except ValidationError as error:
-        # A misspelt field is also a missing one: speak of the misspelling.
-        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        loc = _without_tags(first["loc"], raw)
-        place = lines.get(loc) or next((lines[loc[:n]] for n in range(len(loc), -1, -1) if loc[:n] in lines), "1")
-        where = place if place.startswith("--set") else f"{path}:{place}"
-        field = ".".join(str(part) for part in loc)
-        raise UserError(f"{where}: {field + ': ' if field else ''}{_problem(first, kind, loc)}") from None
-
-
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple, str]]:
-    """The document, and the line on which each path of it stands."""
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; wanted a YAML file") from error
-    try:
-        raw = yaml.safe_load(text)
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        raise UserError(f"{path}:{line}: not YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}:1: the document is not a mapping; wanted fields such as 'name:' and 'data:'")
-    lines: dict[tuple, str] = {}
-    assert tree is not None  # a mapping was loaded from it
-    _number(tree, (), lines)
-    return raw, lines
-
-
-def _number(node: yaml.Node, loc: tuple, lines: dict[tuple, str]) -> None:
-    lines.setdefault(loc, str(node.start_mark.line + 1))
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            name = yaml.safe_load(key.value) if isinstance(key, yaml.ScalarNode) else str(key.value)
-            lines[(*loc, name)] = str(key.start_mark.line + 1)
-            _number(value, (*loc, name), lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            _number(value, (*loc, i), lines)
-
-
-def _apply(raw: dict[str, Any], override: str, lines: dict[tuple, str]) -> None:
-    name, equals, text = override.partition("=")
-    if not equals or not name:
-        raise UserError(f"--set {override}: wanted section.field=value")
-    *sections, field = (yaml.safe_load(part) for part in name.split("."))
-    target = raw
-    for section in sections:
-        target = target.setdefault(section, {})
-        if not isinstance(target, dict):
-            raise UserError(f"--set {override}: '{section}' is no section")
-    try:
-        target[field] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {override}: '{text}' is not a YAML value") from error
-    lines[(*sections, field)] = f"--set {override}"
-
-
-def _without_tags(loc: tuple, raw: Any) -> tuple:
-    """Drop the union tags pydantic puts into a location ('tokenizer', 'train', 'spec')."""
-    kept: list[Any] = []
-    for i, part in enumerate(loc):
-        if isinstance(raw, dict) and raw.get("kind") == part and i + 1 <= len(loc):
-            continue
-        kept.append(part)
-        if isinstance(raw, dict):
-            raw = raw.get(part)
-        elif isinstance(raw, list) and isinstance(part, int) and part < len(raw):
-            raw = raw[part]
-    return tuple(kept)
-
-
-def _problem(error: Any, kind: type[BaseModel], loc: tuple) -> str:
-    """One line: what was wrong and what is allowed."""
-    if error["type"] == "extra_forbidden":
-        allowed = sorted(_fields_at(kind, error["loc"][:-1]))
-        near = difflib.get_close_matches(str(loc[-1]), allowed, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        return f"unknown field; {hint}allowed: {', '.join(allowed)}"
-    if error["type"] == "missing":
-        return "missing; this field is required"
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{message} (got {error['input']!r})"
-
-
-def _fields_at(kind: type[BaseModel], loc: tuple) -> set[str]:
-    """Names allowed in the section at ``loc``."""
-    models: list[type[BaseModel]] = [kind]
-    for part in loc:
-        tagged = (
-            [m for m in models if part in typing.get_args(m.model_fields["kind"].annotation)] if _tagged(models) else []
-        )
-        annotations = [m.model_fields[part].annotation for m in models if part in m.model_fields]
-        models = tagged or [model for annotation in annotations for model in _models_in(annotation)]
-    return {name for model in models for name in model.model_fields}
-
-
-def _tagged(models: list[type[BaseModel]]) -> bool:
-    return all("kind" in model.model_fields for model in models)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) in (typing.Union, Annotated):
-        return [model for part in typing.get_args(annotation) for model in _models_in(part)]
-    return []

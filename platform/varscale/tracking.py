@@ -7,6 +7,7 @@ recorded are not recorded twice. Names come from ``lawfit.schema``, the contract
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from lawfit import schema
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 FLUSH_INTERVAL_S = 5.0
 BATCH_LIMIT = 1000
@@ -37,6 +41,13 @@ class Progress:
     """time.time() of that record."""
 
 
+def new_client(uri: str) -> Any:
+    """An MLflow client; loading the library takes seconds, so it waits until here."""
+    import mlflow
+
+    return mlflow.MlflowClient(tracking_uri=uri)
+
+
 class Recorder:
     """Writes the runs of one study.
 
@@ -47,9 +58,7 @@ class Recorder:
     """
 
     def __init__(self, uri: str, experiment: str, artifact_root: str | None) -> None:
-        import mlflow
-
-        self._client = mlflow.MlflowClient(tracking_uri=uri)
+        self._client = new_client(uri)
         found = self._client.get_experiment_by_name(experiment)
         self._experiment = (
             found.experiment_id

@@ -19,7 +19,7 @@ from varscale.models.var import VAR, init_weights, is_decayed
 from varscale.models.vqvae import VQVAE
 from varscale.plan import Cell, Inputs, make_plan
 from varscale.shapes import VQVAEConfig
-from varscale.spec import load_study
+from varscale.study_file import load_study
 from varscale.train import loop
 from varscale.train.engine import ZeroEngine
 

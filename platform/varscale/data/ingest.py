@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class IngestOptions:
 
 
 def ingest(source: Path, dest: Path, options: IngestOptions) -> ImageManifest:
-    """Write ``source`` as shards in ``dest``; ``dest`` appears whole or not at all.
+    """Write ``source`` as shards in ``dest``; ``dest`` appears whole or not at all. Names what it leaves out.
 
     Raises:
         UserError: unusable source, or an unreadable image under ``strict``, or nothing readable in a split.
@@ -68,6 +69,8 @@ def ingest(source: Path, dest: Path, options: IngestOptions) -> ImageManifest:
         )
         write_manifest(folder, manifest)
     progress.close()
+    for key, reason in manifest.rejected.items():
+        print(f"left out: {key}: {reason}", file=sys.stderr)
     return manifest
 
 

@@ -18,9 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from varscale.errors import UserError
+from varscale.storage import digest
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SPLITS = ("train", "val")
+Files = dict[str, tuple[int, Callable[[], bytes]]]
+"""Key -> size in bytes, and how to read it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class SourceImage:
     """Path below the source, unique."""
     split: str
     class_name: str
+    size: int
+    """Bytes."""
     read: Callable[[], bytes]
 
 
@@ -54,16 +59,22 @@ def open_source(source: Path, val_fraction: float) -> Iterator[list[SourceImage]
         raise UserError(f"{source}: neither a folder of class folders nor a tar of one")
 
 
-def _folder_files(source: Path) -> dict[str, Callable[[], bytes]]:
+def listing_digest(source: Path, val_fraction: float) -> str:
+    """Digest of what a source lists, names and sizes: whether an earlier ingest of it still stands."""
+    with open_source(source, val_fraction) as images:
+        return digest([[image.key, image.split, image.size] for image in images])
+
+
+def _folder_files(source: Path) -> Files:
     files = (path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return {path.relative_to(source).as_posix(): path.read_bytes for path in files}
+    return {path.relative_to(source).as_posix(): (path.stat().st_size, path.read_bytes) for path in files}
 
 
-def _tar_files(archive: tarfile.TarFile) -> dict[str, Callable[[], bytes]]:
+def _tar_files(archive: tarfile.TarFile) -> Files:
     members = [m for m in archive if m.isfile() and m.name.lower().endswith(SUFFIXES)]
     tops = {PurePosixPath(m.name).parts[0] for m in members}
     skip = 1 if len(tops) == 1 and not tops & set(SPLITS) else 0
-    return {"/".join(PurePosixPath(m.name).parts[skip:]): _tar_reader(archive, m) for m in members}
+    return {"/".join(PurePosixPath(m.name).parts[skip:]): (m.size, _tar_reader(archive, m)) for m in members}
 
 
 def _tar_reader(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], bytes]:
@@ -75,7 +86,7 @@ def _tar_reader(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[
     return read
 
 
-def _label(source: Path, files: dict[str, Callable[[], bytes]], val_fraction: float) -> list[SourceImage]:
+def _label(source: Path, files: Files, val_fraction: float) -> list[SourceImage]:
     has_splits = {key.split("/")[0] for key in files} <= set(SPLITS)
     depth = 3 if has_splits else 2
     images = []
@@ -84,7 +95,7 @@ def _label(source: Path, files: dict[str, Callable[[], bytes]], val_fraction: fl
         if len(parts) < depth:
             raise UserError(f"{source}: '{key}' is not inside a class folder ([train|val]/<class>/<image>)")
         split = parts[0] if has_splits else _split_of(key, val_fraction)
-        images.append(SourceImage(key, split, parts[depth - 2], files[key]))
+        images.append(SourceImage(key, split, parts[depth - 2], *files[key]))
     for split in SPLITS:
         if not any(image.split == split for image in images):
             raise UserError(f"{source}: no {'/'.join(SUFFIXES)} image for split '{split}'; wanted train and val")

@@ -21,8 +21,9 @@ from varscale.models.vqvae import VQVAE
 from varscale.plan import Cell, Inputs, make_plan
 from varscale.progress import clock
 from varscale.shapes import VQVAEConfig
-from varscale.spec import Data, PretrainedTokenizer, Study, load_tokenizer_study
+from varscale.spec import Data, PretrainedTokenizer, Study
 from varscale.study.places import Places
+from varscale.study_file import load_tokenizer_study
 
 UTILISATION = 0.64
 """Share of the matrix-product rate that large layers reach."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-
-import mlflow
+from typing import Any
 
 import lawfit
 from lawfit import report as lawfit_report
@@ -14,6 +13,7 @@ from varscale.errors import UserError
 from varscale.spec import Study
 from varscale.storage import write_json
 from varscale.study.places import Places
+from varscale.tracking import new_client
 from varscale.train.worker import GRID_FILE
 
 LAWS_FILE = "laws.json"
@@ -28,7 +28,7 @@ def write_study_report(study: Study, places: Places, parent: str | None = None) 
     Raises:
         UserError: no records, or too few finished sizes to fit.
     """
-    client = mlflow.MlflowClient(tracking_uri=places.tracking_uri)
+    client = new_client(places.tracking_uri)
     try:
         records = lawfit.load_study(places.tracking_uri, study.name, parent)
         results = lawfit.fit_study(
@@ -56,12 +56,12 @@ def write_study_report(study: Study, places: Places, parent: str | None = None) 
     return path
 
 
-def _fetch(client: mlflow.MlflowClient, run_id: str, artifact: str, folder: Path) -> Path:
+def _fetch(client: Any, run_id: str, artifact: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return Path(client.download_artifacts(run_id, artifact, str(folder)))
 
 
-def _facts(client: mlflow.MlflowClient, parent: str) -> dict[str, str]:
+def _facts(client: Any, parent: str) -> dict[str, str]:
     """What a reader wants to know besides the laws, from the parent run."""
     run = client.get_run(parent)
     metrics, params = run.data.metrics, run.data.params

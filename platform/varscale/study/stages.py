@@ -13,6 +13,7 @@ from varscale.data.images import ViewRule
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.loader import ImageShards
 from varscale.data.schema import MANIFEST, read_image_manifest
+from varscale.data.sources import listing_digest
 from varscale.data.tokenise import PICTURED, TokeniseJob, measure_tokenizer, token_key
 from varscale.device import best_device
 from varscale.evaluate.pictures import save_grid
@@ -21,8 +22,9 @@ from varscale.models.vqvae import VQVAE
 from varscale.plan import Inputs
 from varscale.progress import Progress
 from varscale.shapes import VQVAEConfig
-from varscale.spec import Data, PretrainedTokenizer, Resources, Study, TokenizerStudy, load_tokenizer_study
+from varscale.spec import Data, PretrainedTokenizer, Resources, Study, TokenizerStudy
 from varscale.storage import digest
+from varscale.study_file import load_tokenizer_study
 from varscale.train import tokenizer as training
 
 
@@ -50,11 +52,8 @@ def prepared_images(data: Data, store: Path) -> Path:
     if (source / MANIFEST).is_file():
         return source
     size = round(data.resize_ratio * data.image_size)
-    dest = (
-        store
-        / "images"
-        / f"{source.name.split('.')[0]}-{size}-{digest([str(source.resolve()), data.val_fraction])[:8]}"
-    )
+    listing = listing_digest(source, data.val_fraction)
+    dest = store / "images" / f"{source.name.split('.')[0]}-{size}-{listing[:8]}"
     if not (dest / MANIFEST).is_file():
         ingest(source, dest, IngestOptions(size=size, val_fraction=data.val_fraction))
     return dest
