@@ -1,18 +1,20 @@
 # Two commands: `make quickstart` and `make test`. Each sets itself up; a second run reuses everything.
 #
-# TORCH picks the build of torch. The default is a CPU build; on a GPU machine, for instance:
-#   make quickstart TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu130"
+# TORCH_BUILD picks the build of torch: cpu, or one for GPUs such as cu130. ARGS goes to `varscale run`.
+#   make quickstart TORCH_BUILD=cu130 ARGS="--set resources.gpus_per_worker=1"
 PYTHON ?= python3
-TORCH ?= torch==2.13.0
+TORCH_VERSION := 2.13.0
+TORCH_BUILD ?= cpu
+ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
-DEV_STAMP := $(VENV)/.installed-dev
+STAMP := $(VENV)/.installed-$(TORCH_BUILD)
+DEV_STAMP := $(VENV)/.installed-dev-$(TORCH_BUILD)
 
 .PHONY: quickstart test lint clean
 
 quickstart: $(STAMP)
-	$(BIN)/varscale run studies/quickstart.yaml
+	$(BIN)/varscale run studies/quickstart.yaml $(ARGS)
 
 test: $(DEV_STAMP) lint
 	$(BIN)/python -m pytest
@@ -23,11 +25,14 @@ lint: $(DEV_STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The index configured for pip may hold the build already; PyTorch's own index has all of them.
 $(STAMP): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] < (3, 13) else "varscale needs Python 3.11 or 3.12; set PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] < (3, 13) else "varscale needs Python 3.11 or 3.12; try make PYTHON=python3.11")'
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet "torch==$(TORCH_VERSION)+$(TORCH_BUILD)" 2> /dev/null || \
+	  $(BIN)/pip install --quiet --extra-index-url https://download.pytorch.org/whl/$(TORCH_BUILD) "torch==$(TORCH_VERSION)+$(TORCH_BUILD)"
 	$(BIN)/pip install --quiet --editable .
+	rm -f $(VENV)/.installed-*
 	touch $@
 
 $(DEV_STAMP): $(STAMP)
@@ -35,4 +40,4 @@ $(DEV_STAMP): $(STAMP)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .varscale .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

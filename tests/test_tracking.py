@@ -6,7 +6,7 @@ import mlflow
 import pytest
 
 from lawfit import schema
-from varscale.tracking import Recorder
+from varscale.tracking import Recorder, find_study
 
 
 @pytest.fixture
@@ -42,6 +42,27 @@ def test_a_resumed_run_records_no_step_twice(uri: str, tmp_path: Path) -> None:
         writer.flush()
     history = mlflow.MlflowClient(uri).get_metric_history(run, "train/loss")
     assert [point.step for point in history] == list(range(1, 9))
+
+
+def test_another_attempt_with_other_workers_is_another_run(uri: str, tmp_path: Path) -> None:
+    writer = recorder(uri, tmp_path)
+    parent = writer.open_study("key", "study/x", {}, {})
+    first = writer.open_cell(parent, "cell-key", "d1-s0", {"resources.world_size": 2}, {})
+    writer.log(first, 5, {"train/loss": 1.0})
+    assert writer.last_step(first) == 5
+    second = writer.open_cell(parent, "cell-key", "d1-s0", {"resources.world_size": 1}, {})
+    assert second != first
+    assert writer.last_step(second) == -1
+    assert mlflow.MlflowClient(uri).get_run(first).data.tags[schema.TAG_STATE] == schema.STATE_FAILED
+
+
+def test_a_study_is_found_by_its_key(uri: str, tmp_path: Path) -> None:
+    writer = recorder(uri, tmp_path)
+    parent = writer.open_study("key", "study/x", {}, {})
+    writer.open_study("other", "study/x", {}, {})
+    assert find_study(uri, "study", "key") == parent
+    assert find_study(uri, "study", "none") is None
+    assert find_study(uri, "elsewhere", "key") is None
 
 
 def test_only_finished_cells_count_as_finished(uri: str, tmp_path: Path) -> None:

@@ -186,7 +186,8 @@ def _check_metrics(run_name: str, metrics: dict[str, float]) -> None:
     for name in schema.REQUIRED_METRICS:
         if name not in metrics:
             raise RecordError(f"run {run_name!r} has no metric {name!r}")
-        if not (np.isfinite(metrics[name]) and metrics[name] > 0):
+        is_error = name in (schema.VAL_ERROR, schema.VAL_ERROR_LAST)
+        if not np.isfinite(metrics[name]) or metrics[name] < 0 or (metrics[name] == 0 and not is_error):
             raise RecordError(
                 f"run {run_name!r}: metric {name!r} ends at {metrics[name]}, not at a positive, finite number"
             )

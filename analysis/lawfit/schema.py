@@ -28,7 +28,7 @@ FID = "fid"
 FD_TOKENIZER = "fd/tokenizer"
 
 REQUIRED_METRICS = (VAL_LOSS, VAL_LOSS_LAST, VAL_ERROR, VAL_ERROR_LAST, FLOPS)
-"""Every finished run has these: positive and finite at its last step."""
+"""Every finished run has these, positive and finite at its last step (an error may be 0)."""
 
 OPTIONAL_METRICS = (TRAIN_LOSS, LR, GRAD_NORM, IMAGES_PER_S, FLOPS_PER_S, FID, FD_TOKENIZER)
 

@@ -32,7 +32,7 @@ Overrides = Annotated[
 @app.command()
 def ingest(
     source: Annotated[Path, typer.Argument(help="Folder of class folders of PNG or JPEG, or a tar of one.")],
-    dest: Annotated[Path, typer.Argument(help="Folder for the shards; replaced whole if it exists.")],
+    dest: Annotated[Path, typer.Argument(help="Folder for the shards; an image data set there is replaced whole.")],
     size: Annotated[int | None, typer.Option(help="Resize the shorter side to this; default keeps the bytes.")] = None,
     quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality where a JPEG is re-encoded.")] = 95,
     shard_mib: Annotated[int, typer.Option(min=1, help="Target size of a shard in MiB.")] = 256,
@@ -105,13 +105,11 @@ def run(study_file: StudyFile, overrides: Overrides = None) -> None:
     from varscale.study.cluster import connected
     from varscale.study.run import run_study
 
-    with connected(_debug()):
+    with places.locked(), connected(_debug()):
         timing.ended("start Ray")
         outcome = run_study(study, places, _git_commit(), timing)
     timing.ended("stop Ray")
     print(f"time by stage (min:s)\n{timing.table()}", file=sys.stderr)
-    for name, reason in outcome.failed.items():
-        print(f"failed: {name}: {reason}", file=sys.stderr)
     print(f"report: {outcome.report}")
     print(f"records: mlflow ui --backend-store-uri {places.tracking_uri}    then open http://127.0.0.1:5000")
     if outcome.failed:
@@ -158,13 +156,16 @@ def evaluate(
     """Recompute a model's validation losses from its file."""
     from varscale.data.loader import TokenShards
     from varscale.evaluate.loss import validation_metrics
+    from varscale.evaluate.sample import check_pair
     from varscale.models.store import load_model
     from varscale.models.var import VAR
     from varscale.models.vqvae import VQVAE
 
-    shards = TokenShards(tokens, "val")
-    quantizer = load_model(tokenizer, VQVAE).model.quantize
-    model = load_model(checkpoint, VAR).model
+    shards, vqvae, model = TokenShards(tokens, "val"), load_model(tokenizer, VQVAE), load_model(checkpoint, VAR).model
+    check_pair(model, vqvae.model, checkpoint, tokenizer)
+    if shards.manifest.tokenizer_fingerprint != vqvae.fingerprint:
+        raise UserError(f"{tokens}: made by another tokenizer than {tokenizer}")
+    quantizer = vqvae.model.quantize
     for name, value in validation_metrics(model, quantizer, shards.tokens[:, 0], shards.labels, batch=128).items():
         print(f"{name:<16} {value:.6f}")
 
@@ -173,9 +174,9 @@ def evaluate(
 def report(study_file: StudyFile, overrides: Overrides = None) -> None:
     """Fit the laws again from the MLflow records, and write figures and report."""
     study, places = _study(study_file, overrides)
-    from varscale.study.report import write_study_report
+    from varscale.study.report import recorded_parent, write_study_report
 
-    print(f"report: {write_study_report(study, places)}")
+    print(f"report: {write_study_report(study, places, recorded_parent(study, places))}")
 
 
 @app.command()
@@ -221,13 +222,12 @@ def main(command: Callable[..., Any] = app) -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         command(arguments)
-    except (UserError, EnvironmentalError) as error:
-        if _debug():
+    except Exception as raised:
+        # What went wrong in a Ray task arrives wrapped; MLflow's and Ray's own errors mean a server or a cluster.
+        error = getattr(raised, "cause", None) or raised
+        known = isinstance(error, UserError | EnvironmentalError | OSError)
+        outside = type(error).__module__.split(".")[0] in ("mlflow", "ray", "sqlalchemy")
+        if _debug() or not (known or outside):
             raise
-        print(f"varscale: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if _debug():
-            raise
-        print(f"varscale: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(EnvironmentalError.exit_code)
+        print(f"varscale: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", EnvironmentalError.exit_code))

@@ -30,7 +30,7 @@ def _report(name: str, check: Callable[[], str]) -> bool:
     try:
         print(f"ok    {name:<16} {check()}", flush=True)
     except Exception as error:  # a check may fail in any way, and the others are still wanted
-        print(f"FAIL  {name:<16} {type(error).__name__}: {str(error).splitlines()[0]}", flush=True)
+        print(f"FAIL  {name:<16} {type(error).__name__}: {' '.join(str(error).split())}", flush=True)
         return False
     return True
 

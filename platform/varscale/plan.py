@@ -1,7 +1,8 @@
 """From a study to its cells: pure functions of the specification and of what data and tokenizer turned out to be.
 
-A cell is one training run, with every number resolved. Its ``run_key`` is a digest of all that its result depends
-on, so a finished cell is recognised and never trained twice.
+A cell is one training run, with every number resolved. Its ``run_key`` is a digest of what decides its result (how
+batches are split among workers moves it only within noise, and is left out), so a finished cell is recognised and
+never trained twice.
 """
 
 from __future__ import annotations
@@ -95,12 +96,13 @@ def make_plan(study: Study, inputs: Inputs) -> tuple[Cell, ...]:
 
 
 def study_key(study: Study, inputs: Inputs) -> str:
-    """Digest of what all cells share: adding a depth or moving to other machines keeps a study the same study."""
+    """Digest of how cells train and are measured: adding a depth, or other machines, keeps a study the same study."""
     shared = study.model_dump(
         mode="json",
         exclude={"store", "tracking", "resources", "checkpoints", "analysis", "sizes", "engine", "data", "tokenizer"},
     )
-    return digest([shared, study.sizes.aspect, study.engine.precision, inputs.tokens_key])
+    precisions = {depth: study.engine.at(depth).precision for depth in sorted(study.engine.by_depth)}
+    return digest([shared, study.sizes.aspect, study.engine.precision, precisions, inputs.tokens_key])
 
 
 def _cell(study: Study, inputs: Inputs, depth: int) -> Cell:

@@ -15,7 +15,7 @@ from varscale.field_errors import problem
 class Section(BaseModel):
     """Base of all parts of a specification."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PerDepth(Section):
@@ -30,7 +30,9 @@ class PerDepth(Section):
 
     @model_validator(mode="after")
     def _check_each_depth(self) -> Self:
-        for depth in self.by_depth:
+        for depth, changes in self.by_depth.items():
+            if "by_depth" in changes:
+                raise ValueError(f"by_depth.{depth}: by_depth cannot stand inside itself")
             try:
                 self.at(depth)
             except ValidationError as error:
@@ -104,7 +106,7 @@ class Optimizer(PerDepth):
     """lr scales with batch / reference_batch."""
     reference_width: int | None = Field(None, gt=0)
     """If given, lr scales with reference_width / width: short runs need it, the paper's long ones did not."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
     weight_decay: float = Field(0.05, ge=0)
     final_weight_decay: float | None = Field(None, ge=0)
     """Weight decay moves to this along a cosine; None keeps it constant."""
@@ -153,7 +155,7 @@ class Evaluation(Section):
     top_k: int = Field(0, ge=0)
     top_p: float = Field(0.0, ge=0, le=1)
     images: int = Field(1024, ge=2)
-    """Samples for the Fréchet distance, with the labels of validation images in turn."""
+    """Samples for the Fréchet distance; classes as frequent as in validation."""
 
 
 class Checkpoints(Section):
@@ -264,6 +266,7 @@ class TokenizerStudy(Section):
     recipe: TokenizerRecipe
     output: str
     """The weights file (.safetensors)."""
+    resources: Resources = Resources()
     tracking: Tracking = Tracking()
 
     @model_validator(mode="after")

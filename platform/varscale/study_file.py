@@ -54,6 +54,8 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple, str]]:
         text = path.read_text()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; wanted a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text; wanted a YAML file") from error
     try:
         raw = yaml.safe_load(text)
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -85,8 +87,8 @@ def _apply(raw: dict[str, Any], override: str, lines: dict[tuple, str]) -> None:
     name, equals, text = override.partition("=")
     if not equals or not name:
         raise UserError(f"--set {override}: wanted section.field=value")
-    *sections, field = (yaml.safe_load(part) for part in name.split("."))
-    target = raw
+    *sections, field = (int(part) if part.isdigit() else part for part in name.split("."))
+    target: dict[Any, Any] = raw
     for section in sections:
         target = target.setdefault(section, {})
         if not isinstance(target, dict):

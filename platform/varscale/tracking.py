@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,6 @@ class Progress:
     step: int
     metrics: dict[str, float]
     """Latest value of each."""
-    first_step: int
-    """Step of the first record since the run was opened."""
-    first_time: float
-    """time.time() of that record."""
 
 
 def new_client(uri: str) -> Any:
@@ -46,6 +42,18 @@ def new_client(uri: str) -> Any:
     import mlflow
 
     return mlflow.MlflowClient(tracking_uri=uri)
+
+
+def find_study(uri: str, experiment: str, study_key: str) -> str | None:
+    """Id of the parent run with this key, if there is one."""
+    client = new_client(uri)
+    found = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([found.experiment_id], _study_query(study_key)) if found else []
+    return runs[0].info.run_id if runs else None
+
+
+def _study_query(study_key: str) -> str:
+    return f"tags.{schema.TAG_STUDY_KEY} = '{study_key}' and tags.{schema.TAG_KIND} = '{schema.KIND_STUDY}'"
 
 
 class Recorder:
@@ -74,15 +82,18 @@ class Recorder:
     def open_study(self, study_key: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
         """Id of the parent run with this key: the existing one, reopened, or a new one."""
         tags = {schema.TAG_KIND: schema.KIND_STUDY, schema.TAG_STUDY_KEY: study_key, **tags}
-        found = self._find(f"tags.{schema.TAG_STUDY_KEY} = '{study_key}' and tags.kind = '{schema.KIND_STUDY}'")
-        return self._open(found, name, params, tags)
+        return self._open(self._find(_study_query(study_key)), name, params, tags)
 
     def open_run(self, kind: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
         """Id of a new run outside any study."""
         return self._open(None, name, params, {schema.TAG_KIND: kind, schema.TAG_STATE: schema.STATE_RUNNING, **tags})
 
     def open_cell(self, parent: str, run_key: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
-        """Id of the child run with this key: the existing one, reopened, or a new one."""
+        """Id of the child run with this key: the existing one, reopened, or a new one.
+
+        An unfinished run whose params differ (it ran on other workers, say) is closed as failed and a new one begins:
+        one run never holds two attempts.
+        """
         tags = {
             schema.TAG_KIND: schema.KIND_CELL,
             schema.TAG_RUN_KEY: run_key,
@@ -90,7 +101,11 @@ class Recorder:
             schema.TAG_STATE: schema.STATE_RUNNING,
             **tags,
         }
-        run_id = self._open(self._find_cell(parent, run_key), name, params, tags)
+        found = self._find_cell(parent, run_key)
+        if found and any(found.data.params.get(key) != str(value) for key, value in params.items()):
+            self.close(found.info.run_id, schema.STATE_FAILED)
+            found = None
+        run_id = self._open(found, name, params, tags)
         for key in self._client.get_run(run_id).data.metrics:
             self._last_step[run_id, key] = max(m.step for m in self._client.get_metric_history(run_id, key))
         self._names[run_id] = name
@@ -109,10 +124,19 @@ class Recorder:
         fresh = {k: v for k, v in metrics.items() if step > self._last_step.get((run_id, k), -1)}
         self._buffer.setdefault(run_id, []).extend(Metric(key, value, now, step) for key, value in fresh.items())
         self._last_step.update({(run_id, key): step for key in fresh})
-        before = self._progress.get(run_id) or Progress(step, {}, step, time.time())
-        self._progress[run_id] = replace(before, step=step, metrics={**before.metrics, **metrics})
+        before = self._progress.get(run_id)
+        self._progress[run_id] = Progress(step, {**before.metrics, **metrics} if before else metrics)
         if time.monotonic() - self._flushed > FLUSH_INTERVAL_S:
             self.flush()
+
+    def last_step(self, run_id: str) -> int:
+        """The last step of which anything is recorded; -1 if nothing is."""
+        return max((step for (run, _), step in self._last_step.items() if run == run_id), default=-1)
+
+    def latest(self, run_id: str) -> dict[str, float]:
+        """The latest value of each metric of a run."""
+        self.flush()
+        return dict(self._client.get_run(run_id).data.metrics)
 
     def flush(self) -> None:
         """Write what is buffered."""

@@ -56,7 +56,25 @@ def test_sharding_does_not_change_the_fingerprint(picture_folder: Path, tmp_path
     many = ingest(large, tmp_path / "many", IngestOptions(shard_mib=1))
     assert len(many.splits["train"]) > len(one.splits["train"]) == 1
     assert one.fingerprint == many.fingerprint
-    assert ImageShards(tmp_path / "many", "train").keys == ImageShards(tmp_path / "one", "train").keys
+    whole = ImageShards(tmp_path / "one", "train")
+    assert ImageShards(tmp_path / "many", "train").keys == whole.keys
+    first = many.splits["train"][0].rows
+    part = ImageShards(tmp_path / "many", "train", first - 2, first + 1)
+    assert part.keys == whole.keys[first - 2 : first + 1]
+    assert [part.encoded(i) for i in range(3)] == [whole.encoded(i) for i in range(first - 2, first + 1)]
+
+
+def test_only_a_data_set_is_ever_replaced(picture_folder: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "photos"
+    kept.mkdir()
+    (kept / "precious.txt").write_text("mine")
+    with pytest.raises(UserError, match="exists and is no image data set"):
+        ingest(picture_folder, kept, IngestOptions())
+    with pytest.raises(UserError, match="inside each other"):
+        ingest(picture_folder, picture_folder, IngestOptions())
+    assert (kept / "precious.txt").read_text() == "mine"
+    for _ in range(2):
+        ingest(picture_folder, tmp_path / "shards", IngestOptions(size=16))
 
 
 def test_unreadable_images_are_listed_or_stop_the_ingest(picture_folder: Path, tmp_path: Path) -> None:

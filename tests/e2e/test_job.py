@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, environment, small_run
+from small_study import ROOT, environment, small_run
 
 import lawfit
 

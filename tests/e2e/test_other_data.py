@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from conftest import ROOT, small_run
+from small_study import ROOT, small_run
 
 import lawfit
 from varscale.data.loader import ImageShards

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from conftest import ROOT, environment, small_run
+from small_study import ROOT, environment, small_run
 
 import lawfit
 from lawfit import schema
@@ -72,7 +72,6 @@ def ray_processes(scratch: Path) -> list[str]:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     store = tmp_path_factory.mktemp("store")
     command = [sys.executable, "-m", "varscale", *small_run(store)]
-    before = set(Path("/tmp").glob("vs-*"))
     with (store / "first.log").open("w") as log:
         first = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=log, stderr=log)
         try:
@@ -80,7 +79,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
         finally:
             os.kill(first.pid, signal.SIGKILL)
             first.wait()
-    scratch = (set(Path("/tmp").glob("vs-*")) - before).pop()
+    (scratch,) = Path("/tmp").glob(f"vs-{first.pid}-*")
     deadline = time.monotonic() + 60
     while ray_processes(scratch):
         assert time.monotonic() < deadline, "Ray outlived its driver"

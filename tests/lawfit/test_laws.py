@@ -81,11 +81,12 @@ def test_a_plain_floor_enters_the_verdict(quick: Study) -> None:
     assert result.t_interval is None
 
 
-def test_an_indistinguishable_floor_is_a_warning(quick: Study) -> None:
+def test_an_indistinguishable_floor_is_the_reason_given(quick: Study) -> None:
     n, noise = quick.finished["n_paper"].to_numpy(float), np.random.default_rng(1).standard_normal(6)
     losses = 1.8 * (n / n[0]) ** -0.05 * np.exp(0.002 * noise)
     result = fit_study(_with_losses(quick, losses), bootstrap=50)[0]
-    assert any("floor" in warning and "AICc" in warning for warning in result.warnings)
+    assert result.fit.form.name == "power"
+    assert "a floor is not distinguishable (AICc" in result.fit.reason
 
 
 def test_runs_without_a_distance_are_named(quick: Study) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from PIL import UnidentifiedImageError
 
 from varscale.data.images import decode, resize_shorter
-from varscale.data.schema import IMAGE_SCHEMA, ImageManifest, Shard, write_manifest
+from varscale.data.schema import IMAGE_SCHEMA, MANIFEST, ImageManifest, Shard, write_manifest
 from varscale.data.sources import SPLITS, SourceImage, open_source
 from varscale.errors import UserError
 from varscale.progress import Progress
@@ -45,8 +45,9 @@ def ingest(source: Path, dest: Path, options: IngestOptions) -> ImageManifest:
     """Write ``source`` as shards in ``dest``; ``dest`` appears whole or not at all. Names what it leaves out.
 
     Raises:
-        UserError: unusable source, or an unreadable image under ``strict``, or nothing readable in a split.
+        UserError: unusable source or destination, nothing readable in a split, or, under ``strict``, in an image.
     """
+    _check_dest(source, dest)
     with open_source(source, options.val_fraction) as images, atomic_folder(dest) as folder:
         classes = tuple(sorted({image.class_name for image in images}))
         progress = Progress("ingest", len(images), "images")
@@ -72,6 +73,14 @@ def ingest(source: Path, dest: Path, options: IngestOptions) -> ImageManifest:
     for key, reason in manifest.rejected.items():
         print(f"left out: {key}: {reason}", file=sys.stderr)
     return manifest
+
+
+def _check_dest(source: Path, dest: Path) -> None:
+    """Only an image data set may be replaced, and never the source."""
+    if source.resolve() in (dest.resolve(), *dest.resolve().parents) or dest.resolve() in source.resolve().parents:
+        raise UserError(f"{dest}: source and destination are the same or inside each other")
+    if dest.exists() and not (dest / MANIFEST).is_file() and (dest.is_file() or any(dest.iterdir())):
+        raise UserError(f"{dest}: exists and is no image data set; name a new folder")
 
 
 def _rows(

@@ -51,15 +51,25 @@ def _read_split(folder: Path, shards: tuple[Shard, ...], columns: list[str]) -> 
     return pa.concat_tables(tables)
 
 
-class ImageShards:
-    """Encoded images of one split, in memory."""
+def _overlapping(shards: tuple[Shard, ...], start: int, stop: int) -> tuple[tuple[Shard, ...], int]:
+    """The shards that hold rows ``start`` … ``stop``-1, and how many rows stand before them."""
+    ends = np.cumsum([shard.rows for shard in shards])
+    begins = ends - [shard.rows for shard in shards]
+    chosen = [i for i in range(len(shards)) if begins[i] < stop and ends[i] > start]
+    return tuple(shards[i] for i in chosen), int(begins[chosen[0]])
 
-    def __init__(self, folder: Path, split: str) -> None:
+
+class ImageShards:
+    """Encoded images of one split, in memory: all of them, or rows ``start`` … ``stop``-1, counted from 0 here."""
+
+    def __init__(self, folder: Path, split: str, start: int = 0, stop: int | None = None) -> None:
         self.manifest = read_image_manifest(folder)
-        table = _read_split(folder, self.manifest.splits[split], ["key", "label", "image"])
+        stop = self.manifest.rows(split) if stop is None else stop
+        shards, skipped = _overlapping(self.manifest.splits[split], start, stop)
+        table = _read_split(folder, shards, ["key", "label", "image"]).slice(start - skipped, stop - start)
         self.keys: list[str] = table["key"].to_pylist()
         self.labels = table["label"].to_numpy()
-        self._images = table["image"].combine_chunks()
+        self._images = table["image"]  # in chunks: one array of bytes ends at 2 GiB
 
     def __len__(self) -> int:
         return len(self.keys)

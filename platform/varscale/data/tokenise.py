@@ -138,10 +138,10 @@ def _encode_part(job: TokeniseJob, folder: Path, split: str, number: int, start:
     """One task: rows ``start`` … ``stop`` of a split, all views, into one shard."""
     torch.set_num_threads(job.cpus_per_task)
     device = best_device(job.gpus_per_task)
-    shards = ImageShards(job.images, split)
+    shards = ImageShards(job.images, split, start, stop)
     model = load_model(job.tokenizer, VQVAE).model.to(device)
     views = job.views if split == "train" else 1
-    rows = [(row, view) for row in range(start, stop) for view in range(views)]
+    rows = [(row, view) for row in range(stop - start) for view in range(views)]
     pieces = []
     for first in range(0, len(rows), ENCODE_BATCH):
         pixels = np.stack([_view(job, shards, split, *pair) for pair in rows[first : first + ENCODE_BATCH]])

@@ -41,6 +41,19 @@ def class_grid(model: VAR, tokenizer: VQVAE, sampling: SamplingConfig) -> np.nda
     return to_uint8(draw_images(model, tokenizer, labels, range(len(labels)), sampling))
 
 
+def check_pair(model: VAR, vqvae: VQVAE, checkpoint: Path, tokenizer: Path) -> None:
+    """Refuse a transformer and a tokenizer that cannot belong together, with a UserError naming both files."""
+    wanted, found = model.cfg, vqvae.cfg
+    if (wanted.patch_nums, wanted.vocab_size, wanted.z_channels) != (
+        found.patch_nums,
+        found.vocab_size,
+        found.z_channels,
+    ):
+        raise UserError(
+            f"{tokenizer}: its scales, vocabulary or code width are not those {checkpoint} was trained with"
+        )
+
+
 def write_samples(
     checkpoint: Path, tokenizer: Path, out: Path, classes: list[int], per_class: int, sampling: SamplingConfig
 ) -> int:
@@ -51,8 +64,7 @@ def write_samples(
     """
     model = load_model(checkpoint, VAR).model
     vqvae = load_model(tokenizer, VQVAE).model
-    if (model.cfg.patch_nums, model.cfg.vocab_size) != (vqvae.cfg.patch_nums, vqvae.cfg.vocab_size):
-        raise UserError(f"{tokenizer}: its scales or vocabulary differ from those {checkpoint} was trained with")
+    check_pair(model, vqvae, checkpoint, tokenizer)
     chosen = classes or list(range(model.cfg.num_classes))
     for label in chosen:
         if not 0 <= label < model.cfg.num_classes:
@@ -75,7 +87,7 @@ def sample_frechet_distance(
 ) -> float:
     """Fréchet distance of ``count`` samples from ``reference`` in tokenizer features.
 
-    Sample i has the label of validation image i mod N, so that classes are as frequent as there. Ranks share the
+    Sample i has the label of validation image i·N/count, so that classes are as frequent as there. Ranks share the
     drawing and all get the same distance; the pictures do not depend on how they are shared.
 
     Args:
@@ -85,7 +97,9 @@ def sample_frechet_distance(
     moments = Moments(0, np.zeros_like(reference.total), np.zeros_like(reference.outer))
     for start in range(0, len(mine), batch):
         indices = mine[start : start + batch]
-        images = draw_images(model, tokenizer, labels[indices % len(labels)].tolist(), indices.tolist(), sampling)
+        images = draw_images(
+            model, tokenizer, labels[indices * len(labels) // count].tolist(), indices.tolist(), sampling
+        )
         moments += Moments.of(tokenizer_features(tokenizer, images))
     if world_size > 1:
         moments = _all_reduced(moments, next(model.parameters()).device)

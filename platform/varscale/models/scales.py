@@ -12,11 +12,6 @@ import numpy as np
 import torch
 
 
-def token_count(patch_nums: Sequence[int]) -> int:
-    """L = Σ p_k², the number of tokens of one image."""
-    return sum(p * p for p in patch_nums)
-
-
 def scale_slices(patch_nums: Sequence[int]) -> list[slice]:
     """The K slices that cut a sequence of L tokens into its scales."""
     ends = np.cumsum([p * p for p in patch_nums]).tolist()

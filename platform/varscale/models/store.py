@@ -69,6 +69,8 @@ def load_model(path: Path, cls: type[M]) -> Loaded[M]:
         state = safetensors.torch.load_file(path)
     except SafetensorError as error:
         raise UserError(f"{path}: not a safetensors file: {error}") from error
+    if header.get("format", FORMAT) != FORMAT:
+        raise UserError(f"{path}: format '{header['format']}'; this version reads '{FORMAT}'")
     if header.get("kind") != kind:
         raise UserError(f"{path}: holds '{header.get('kind', 'something unnamed')}'; wanted a varscale {kind}")
     raw = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}

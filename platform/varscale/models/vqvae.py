@@ -6,7 +6,6 @@ norm groups free. State-dict keys are the released ones, so released weights loa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -198,10 +197,6 @@ class VQVAE(nn.Module):
     def decode(self, tokens: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, S, S] in [-1, 1] of tokens int64 [B, L]."""
         return self.decode_latent(self.quantize.latent(tokens))
-
-    def partial_decodes(self, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
-        """The picture as it stands after each scale, [B, 3, S, S] each."""
-        return (self.decode_latent(f_hat) for f_hat in self.quantize.partial_latents(tokens))
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, Quantized]:
         """Reconstruction, not clamped, and what the quantizer has to say (training)."""

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from varscale.errors import EnvironmentalError, UserError
@@ -25,6 +26,7 @@ SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a job's PYTHONPATH is relative to its working folder
 }
+KINDS = ("CPU", "GPU")
 LOCAL_SETTINGS = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # one machine is not taken away; saves a process a cell
 
 
@@ -43,7 +45,7 @@ def connected(debug: bool = False) -> Iterator[None]:
 
     logging.getLogger("ray").setLevel(logging.INFO if debug else logging.ERROR)
     common = {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.ERROR}
-    scratch = None if address else Path(tempfile.mkdtemp(prefix="vs-", dir="/tmp"))  # short: sockets' paths are limited
+    scratch = None if address else _scratch_folder()
     try:
         if scratch is None:
             ray.init(address=address, runtime_env={"env_vars": settings}, **common)
@@ -60,7 +62,9 @@ def connected(debug: bool = False) -> Iterator[None]:
                 runtime_env={"env_vars": env},
                 **common,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
         raise EnvironmentalError(f"Ray at {address or 'this machine'}: {error}") from error
     try:
         yield
@@ -68,6 +72,15 @@ def connected(debug: bool = False) -> Iterator[None]:
         ray.shutdown()
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch_folder() -> Path:
+    """A folder for this process's Ray session; those of processes that died are removed. Short: sockets' paths are."""
+    for stale in Path("/tmp").glob("vs-*-*"):
+        owner = stale.name.split("-")[1]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(stale, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"vs-{os.getpid()}-", dir="/tmp"))
 
 
 def _package_path() -> dict[str, str]:
@@ -82,29 +95,55 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def check_fit(cells: tuple[Cell, ...]) -> None:
+def cluster_resources() -> dict[str, float]:
+    """What the nodes that are up offer: CPUs and GPUs."""
+    import ray
+
+    offered = ray.cluster_resources()
+    return {kind: offered.get(kind, 0.0) for kind in KINDS}
+
+
+def demand(cell: Cell) -> dict[str, int]:
+    """CPUs and GPUs of a cell's workers together."""
+    resources = cell.resources
+    return {"CPU": resources.workers * resources.cpus_per_worker, "GPU": resources.workers * resources.gpus_per_worker}
+
+
+def check_fit(cells: tuple[Cell, ...], offered: dict[str, float]) -> None:
     """Refuse a study whose sizes this cluster could never place, instead of waiting for ever.
 
     Raises:
         UserError: naming the size and what is missing.
     """
-    import ray
-
-    offered = ray.cluster_resources()
     for cell in cells:
-        for kind, each in (("CPU", cell.resources.cpus_per_worker), ("GPU", cell.resources.gpus_per_worker)):
-            wanted = each * cell.resources.workers
-            if wanted > offered.get(kind, 0):
+        for kind, wanted in demand(cell).items():
+            if wanted > offered[kind]:
                 raise UserError(
-                    f"resources: {cell.name} needs {wanted} {kind} ({cell.resources.workers} workers × {each});"
-                    f" the cluster has {offered.get(kind, 0):g}"
+                    f"resources: {cell.name} needs {wanted} {kind} for {cell.resources.workers} workers; the cluster"
+                    f" has {offered[kind]:g}. Fewer: --set resources.by_depth={{{cell.depth}: {{workers: 1}}}}"
                 )
 
 
-def concurrent_cells(cells: tuple[Cell, ...]) -> int:
-    """How many cells can train at once, judged by the smallest."""
-    import ray
+@dataclass(frozen=True)
+class Wave:
+    """Cells that train side by side."""
 
-    cpus = ray.cluster_resources().get("CPU", 1)
-    smallest = min(cell.resources.workers * cell.resources.cpus_per_worker for cell in cells)
-    return max(1, min(len(cells), int(cpus // smallest)))
+    cells: tuple[Cell, ...]
+    at_once: int
+
+
+def waves(cells: list[Cell], offered: dict[str, float]) -> list[Wave]:
+    """Cells that need more than half of the cluster one by one, then the others as many at once as fit.
+
+    Trials race for resources: a large cell among small ones could wait until all of them are done, while what they
+    leave free stands idle.
+    """
+    large = [cell for cell in cells if _at_once(cell, offered) == 1]
+    small = tuple(cell for cell in cells if cell not in large)
+    alone = [Wave((cell,), 1) for cell in large]
+    return [*alone, Wave(small, max(_at_once(cell, offered) for cell in small))] if small else alone
+
+
+def _at_once(cell: Cell, offered: dict[str, float]) -> int:
+    """How many cells like this one fit at the same time, at least 1."""
+    return max(1, min(int(offered[kind] // wanted) for kind, wanted in demand(cell).items() if wanted))

@@ -10,20 +10,14 @@ from __future__ import annotations
 import heapq
 import os
 import time
-from pathlib import Path
 
 import torch
 
-from varscale.data.schema import MANIFEST, read_image_manifest
-from varscale.data.sources import open_source
-from varscale.models.store import load_model
-from varscale.models.vqvae import VQVAE
-from varscale.plan import Cell, Inputs, make_plan
+from varscale.plan import Cell, make_plan
 from varscale.progress import clock
-from varscale.shapes import VQVAEConfig
-from varscale.spec import Data, PretrainedTokenizer, Study
+from varscale.spec import Study
+from varscale.study import stages
 from varscale.study.places import Places
-from varscale.study_file import load_tokenizer_study
 
 UTILISATION = 0.64
 """Share of the matrix-product rate that large layers reach."""
@@ -39,7 +33,7 @@ def plan_table(study: Study, places: Places) -> str:
     Raises:
         UserError: as for a run: the plan is the same.
     """
-    cells = make_plan(study, _inputs(study))
+    cells = make_plan(study, stages.expected_inputs(study))
     rate = matrix_product_rate()
     head = (
         f"{'cell':<8}{'N paper':>13}{'N exact':>13}{'width':>7}{'steps':>8}{'batch':>7}{'lr':>10}"
@@ -95,20 +89,3 @@ def matrix_product_rate(side: int = 1024, seconds: float = 0.3) -> float:
         best = min(best, time.perf_counter() - start)
     torch.set_num_threads(threads)
     return 2 * side**3 / best
-
-
-def _inputs(study: Study) -> Inputs:
-    """What is known of data and tokenizer without making either."""
-    if isinstance(study.tokenizer, PretrainedTokenizer):
-        cfg = load_model(Path(study.tokenizer.path), VQVAE).model.cfg
-    else:
-        cfg = VQVAEConfig(**load_tokenizer_study(Path(study.tokenizer.spec)).model.model_dump())
-    return Inputs(_class_count(study.data), cfg.vocab_size, cfg.z_channels, cfg.patch_nums, tokens_key="")
-
-
-def _class_count(data: Data) -> int:
-    source = Path(data.source)
-    if (source / MANIFEST).is_file():
-        return len(read_image_manifest(source).classes)
-    with open_source(source, data.val_fraction) as images:
-        return len({image.class_name for image in images})

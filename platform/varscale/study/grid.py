@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from lawfit import schema
 from varscale.data.schema import TokenManifest
 from varscale.plan import Cell
 from varscale.spec import Study
-from varscale.study.cluster import concurrent_cells
+from varscale.study.cluster import Wave, cluster_resources, waves
 from varscale.study.places import Places
 from varscale.study.watch import Watch
 from varscale.train.launch import launch
@@ -45,23 +46,25 @@ def run_grid(grid: Grid) -> dict[str, str]:
         return {}
     jobs = sorted(grid.jobs.values(), key=lambda job: -job.cell.flops)
     recorder = jobs[0].recorder
+    failed: dict[str, str] = {}
+    with Watch([job.cell for job in jobs], lambda: ray.get(recorder.progress.remote())):
+        for wave in waves([job.cell for job in jobs], cluster_resources()):
+            failed |= _run_wave(grid, wave)
+    return failed
+
+
+def _run_wave(grid: Grid, wave: Wave) -> dict[str, str]:
     trainable = tune.with_resources(tune.with_parameters(_trial, grid=grid), {"CPU": 0, "memory": TRIAL_MEMORY})
     tuner = tune.Tuner(
         trainable,
-        param_space={"cell": tune.grid_search([job.cell.name for job in jobs])},
-        tune_config=tune.TuneConfig(max_concurrent_trials=concurrent_cells(tuple(job.cell for job in jobs))),
+        param_space={"cell": tune.grid_search([cell.name for cell in wave.cells])},
+        tune_config=tune.TuneConfig(max_concurrent_trials=wave.at_once),
         run_config=tune.RunConfig(
             name=f"{grid.study.name}-{time.strftime('%Y%m%dT%H%M%S')}", storage_path=str(grid.places.trials), verbose=0
         ),
     )
-    with Watch([job.cell for job in jobs], lambda: ray.get(recorder.progress.remote())):
-        results = tuner.fit()
-    failed = {}
-    for result in results:
-        if result.error:
-            name = result.config["cell"] if result.config else "?"
-            failed[name] = str(result.error).strip().splitlines()[-1]
-    return failed
+    outcomes = zip(wave.cells, tuner.fit(), strict=True)  # Tune returns trials in the order of the grid
+    return {cell.name: str(result.error).strip().splitlines()[-1] for cell, result in outcomes if result.error}
 
 
 def _trial(config: dict[str, str], grid: Grid) -> None:
@@ -77,6 +80,12 @@ def _trial(config: dict[str, str], grid: Grid) -> None:
     except TrainingFailedError:
         ray.get(recorder.close.remote(run_id, schema.STATE_FAILED))
         raise
+    final = ray.get(recorder.latest.remote(run_id))
+    if not all(math.isfinite(final.get(name, math.nan)) for name in (schema.VAL_LOSS, schema.FD_TOKENIZER)):
+        ray.get(recorder.close.remote(run_id, schema.STATE_FAILED))
+        raise RuntimeError(
+            f"diverged: {schema.VAL_LOSS} is {final.get(schema.VAL_LOSS)}; a lower optimizer.peak_lr may help"
+        )
     ray.get(recorder.log_files.remote(run_id, [job.output / MODEL_FILE], "checkpoint"))
     ray.get(recorder.log_files.remote(run_id, [job.output / GRID_FILE], "samples"))
     ray.get(recorder.close.remote(run_id, schema.STATE_FINISHED))

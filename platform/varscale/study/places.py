@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from varscale.errors import UserError
+from varscale.errors import EnvironmentalError, UserError
 from varscale.plan import Cell
 from varscale.spec import Study, TokenizerStudy
+
+SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -26,19 +31,37 @@ class Places:
         """The places of a study; the store is made unless ``make_store`` is off.
 
         Raises:
-            UserError: a relative store inside a submitted job, whose working folder vanishes with it.
+            UserError: a relative place inside a submitted job, whose working folder vanishes with it.
         """
-        if not Path(study.store).is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-            raise UserError(
-                f"store: '{study.store}' is relative, and a submitted job runs in a temporary folder; give a folder"
-                " that every node sees: --set store=/shared/folder"
-            )
         store = Path(study.store).resolve()
         uri = study.tracking.uri or f"sqlite:///{store}/mlflow.db"
+        kept = {"store": study.store, "tracking.uri": uri.removeprefix("sqlite:///") if uri.startswith(SQLITE) else "/"}
+        if isinstance(study, TokenizerStudy):
+            kept["output"] = study.output
+        for field, path in kept.items():
+            if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not Path(path).is_absolute():
+                raise UserError(
+                    f"{field}: '{path}' is relative, and a submitted job runs in a temporary folder; give a place that"
+                    f" every node sees, e.g. --set {field}=/shared/place"
+                )
         if make_store:
             store.mkdir(parents=True, exist_ok=True)
-        local = uri.startswith("sqlite:")
-        return Places(store, study.name, uri, (store / "artifacts" / study.name).as_uri() if local else None)
+        served = uri.startswith(("http://", "https://", "databricks"))
+        return Places(store, study.name, uri, None if served else (store / "artifacts" / study.name).as_uri())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The study for this process alone.
+
+        Raises:
+            EnvironmentalError: another process has it.
+        """
+        with (self.store / f".{self.study}.lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise EnvironmentalError(f"{handle.name}: another run of this study is using the store") from error
+            yield
 
     def tokens(self, key: str) -> Path:
         """Folder of the tokens with this key."""

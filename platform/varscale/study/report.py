@@ -12,21 +12,32 @@ from varscale.data.tokenise import PICTURE
 from varscale.errors import UserError
 from varscale.spec import Study
 from varscale.storage import write_json
+from varscale.study import stages
 from varscale.study.places import Places
-from varscale.tracking import new_client
+from varscale.tracking import find_study, new_client
 from varscale.train.worker import GRID_FILE
 
 LAWS_FILE = "laws.json"
 
 
-def write_study_report(study: Study, places: Places, parent: str | None = None) -> Path:
-    """Fit the laws of a study and write figures and ``report.html``; log all to the parent run.
-
-    Args:
-        parent: MLflow run of the study; None takes the newest.
+def recorded_parent(study: Study, places: Places) -> str:
+    """MLflow run of the study as its file stands.
 
     Raises:
-        UserError: no records, or too few finished sizes to fit.
+        UserError: it has none.
+    """
+    key = stages.known_key(study, places.store)
+    parent = find_study(places.tracking_uri, study.name, key)
+    if parent is None:
+        raise UserError(f"study {study.name}: no records of it as it stands in {places.tracking_uri}; run it first")
+    return parent
+
+
+def write_study_report(study: Study, places: Places, parent: str) -> Path:
+    """Fit the laws of a study and write figures and ``report.html``; log all to its MLflow run ``parent``.
+
+    Raises:
+        UserError: too few finished sizes to fit.
     """
     client = new_client(places.tracking_uri)
     try:
@@ -69,6 +80,7 @@ def _facts(client: Any, parent: str) -> dict[str, str]:
         "Tokenizer, validation PSNR": f"{metrics['tokenizer/psnr_db']:.2f} dB",
         "Fréchet distance of reconstructions (floor of fd/tokenizer)": f"{metrics['tokenizer/fd_reconstruction']:.4g}",
         "Tokenizer": params["tokenizer.kind"],
+        "Rows of the sample grids": params["samples.rows"],
         "Augmented views an image": params["data.views"],
         "Git commit": run.data.tags["git.commit"],
     }

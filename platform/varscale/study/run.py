@@ -12,15 +12,19 @@ from typing import Any
 
 import ray
 import yaml
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lawfit import schema
+from lawfit.fitting import MIN_DISTINCT_X
 from varscale.data.schema import TokenManifest
 from varscale.data.tokenise import PICTURE, QUALITY, TokeniseJob, tokenise
+from varscale.errors import UserError
+from varscale.evaluate.sample import GRID_CLASSES
 from varscale.plan import Cell, Inputs, make_plan, study_key
 from varscale.progress import Progress, clock
 from varscale.spec import Study
 from varscale.study import stages
-from varscale.study.cluster import check_fit
+from varscale.study.cluster import check_fit, cluster_resources
 from varscale.study.grid import Grid, run_grid
 from varscale.study.places import Places
 from varscale.study.report import write_study_report
@@ -76,13 +80,14 @@ def prepare(study: Study, places: Places, timing: Timing | None = None) -> Prepa
         UserError: the study asks for what data, tokenizer or cluster cannot give.
     """
     timing = timing or Timing()
+    offered = cluster_resources()
+    check_fit(make_plan(study, stages.expected_inputs(study)), offered)  # before hours of work, not after
     images = stages.prepared_images(study.data, places.store)
     timing.ended("data")
     tokenizer = stages.prepared_tokenizer(study, images, places.store)
     timing.ended("tokenizer")
     inputs, job = stages.plan_inputs(study, images, tokenizer)
     cells = make_plan(study, inputs)
-    check_fit(cells)
     tokens = places.tokens(inputs.tokens_key)
     manifest = _tokens(job, tokens)
     timing.ended("tokens")
@@ -91,16 +96,25 @@ def prepare(study: Study, places: Places, timing: Timing | None = None) -> Prepa
 
 def run_study(study: Study, places: Places, git_commit: str, timing: Timing) -> Outcome:
     """Run a study to its report. Ray must be initialised; raises as :func:`prepare`."""
+    if len(study.sizes.depths) < MIN_DISTINCT_X:
+        raise UserError(f"sizes.depths: {list(study.sizes.depths)}; a law needs at least {MIN_DISTINCT_X} sizes")
     ready = prepare(study, places, timing)
-    recorder = ray.remote(num_cpus=0)(Recorder).remote(places.tracking_uri, study.name, places.artifact_root)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    recorder = (
+        ray.remote(num_cpus=0)(Recorder)
+        .options(scheduling_strategy=here)  # beside this process, which reads what it writes
+        .remote(places.tracking_uri, study.name, places.artifact_root)
+    )
     parent = _open_parent(recorder, study, ready, git_commit)
     missing = [c for c in ready.cells if not ray.get(recorder.finished_cell.remote(parent, c.run_key))]
     say(f"grid: {len(ready.cells)} sizes, {len(ready.cells) - len(missing)} finished before, {len(missing)} to train")
     jobs = {cell.name: _cell_job(study, places, cell, ready, git_commit, recorder) for cell in missing}
     failed = run_grid(Grid(study, places, ready.manifest, parent, git_commit, jobs))
     timing.ended("grid")
-    report = write_study_report(study, places, parent)
+    for name, reason in failed.items():
+        say(f"failed: {name}: {reason}")
     ray.get(recorder.close.remote(parent, schema.STATE_FAILED if failed else schema.STATE_FINISHED))
+    report = write_study_report(study, places, parent)
     timing.ended("report")
     return Outcome(report, failed, tuple(name for name in jobs if name not in failed))
 
@@ -133,6 +147,7 @@ def _open_parent(recorder: Any, study: Study, ready: Prepared, git_commit: str) 
         schema.TOKENIZER_KIND: study.tokenizer.kind,
         schema.SEED: study.seed,
         "data.views": study.data.views,
+        "samples.rows": ", ".join(ready.manifest.classes[:GRID_CLASSES]),
     }
     tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_STATE: schema.STATE_RUNNING}
     name = f"study/{study.name}@{git_commit[:7]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from varscale.data.images import ViewRule
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.loader import ImageShards
 from varscale.data.schema import MANIFEST, read_image_manifest
-from varscale.data.sources import listing_digest
+from varscale.data.sources import listing_digest, open_source
 from varscale.data.tokenise import PICTURED, TokeniseJob, measure_tokenizer, token_key
 from varscale.device import best_device
+from varscale.errors import UserError
 from varscale.evaluate.pictures import save_grid
 from varscale.models.store import load_model, save_model
 from varscale.models.vqvae import VQVAE
-from varscale.plan import Inputs
+from varscale.plan import Inputs, study_key
 from varscale.progress import Progress
 from varscale.shapes import VQVAEConfig
 from varscale.spec import Data, PretrainedTokenizer, Resources, Study, TokenizerStudy
@@ -35,7 +37,7 @@ class TrainedReport:
     path: Path
     facts: dict[str, Any]
     curve: list[tuple[int, dict[str, float]]]
-    """(step, figures) every LOG_EVERY steps; empty if nothing had to be trained."""
+    """(step, figures) every LOG_EVERY steps."""
 
 
 LOG_EVERY = 50
@@ -46,29 +48,76 @@ def view_rule(data: Data) -> ViewRule:
     return ViewRule(data.image_size, data.resize_ratio, data.flip)
 
 
-def prepared_images(data: Data, store: Path) -> Path:
-    """Folder of image shards: the source itself if it is one, else the source ingested into the store."""
+def expected_inputs(study: Study) -> Inputs:
+    """What a plan needs, known before anything is made; its tokens have no key yet.
+
+    Raises:
+        UserError: unusable source or tokenizer, or image sizes that differ.
+    """
+    cfg = _tokenizer_shape(study)
+    if cfg.image_size != study.data.image_size:
+        raise UserError(
+            f"data.image_size: {study.data.image_size}, but the tokenizer is for {cfg.image_size} px images"
+        )
+    return Inputs(_class_count(study.data), cfg.vocab_size, cfg.z_channels, cfg.patch_nums, tokens_key="")
+
+
+def _tokenizer_shape(study: Study) -> VQVAEConfig:
+    if isinstance(study.tokenizer, PretrainedTokenizer):
+        return load_model(Path(study.tokenizer.path), VQVAE).model.cfg
+    return tokenizer_config(load_tokenizer_study(Path(study.tokenizer.spec)))
+
+
+def tokenizer_config(spec: TokenizerStudy) -> VQVAEConfig:
+    """The architecture a tokenizer specification asks for."""
+    return VQVAEConfig(**spec.model.model_dump())
+
+
+def _class_count(data: Data) -> int:
+    source = Path(data.source)
+    if (source / MANIFEST).is_file():
+        return len(read_image_manifest(source).classes)
+    with open_source(source, data.val_fraction) as images:
+        return len({image.class_name for image in images})
+
+
+def image_folder(data: Data, store: Path) -> Path:
+    """Folder of a study's image shards, there or not: the source itself if it is one, else a place in the store."""
     source = Path(data.source)
     if (source / MANIFEST).is_file():
         return source
-    size = round(data.resize_ratio * data.image_size)
     listing = listing_digest(source, data.val_fraction)
-    dest = store / "images" / f"{source.name.split('.')[0]}-{size}-{listing[:8]}"
-    if not (dest / MANIFEST).is_file():
-        ingest(source, dest, IngestOptions(size=size, val_fraction=data.val_fraction))
-    return dest
+    return store / "images" / f"{source.name.split('.')[0]}-{_stored_side(data)}-{listing[:8]}"
 
 
-def prepared_tokenizer(study: Study, images: Path, store: Path) -> Path:
-    """Weights file of the study's tokenizer, trained on its images first where the study says so."""
+def _stored_side(data: Data) -> int:
+    return round(data.resize_ratio * data.image_size)
+
+
+def prepared_images(data: Data, store: Path) -> Path:
+    """Folder of image shards, ingested now if the source is none and was not ingested before."""
+    folder = image_folder(data, store)
+    if not (folder / MANIFEST).is_file():
+        ingest(Path(data.source), folder, IngestOptions(size=_stored_side(data), val_fraction=data.val_fraction))
+    return folder
+
+
+def tokenizer_file(study: Study, images: Path, store: Path) -> Path:
+    """Weights file of a study's tokenizer, there or not."""
     if isinstance(study.tokenizer, PretrainedTokenizer):
         return Path(study.tokenizer.path)
     spec = load_tokenizer_study(Path(study.tokenizer.spec))
-    key = digest(
-        [spec.model.model_dump(), spec.recipe.model_dump(), spec.seed, read_image_manifest(images).fingerprint]
-    )
-    path = store / "tokenizers" / f"{spec.name}-{key[:12]}.safetensors"
-    if not path.is_file():
+    rule = dataclasses.astuple(view_rule(study.data))
+    fingerprint = read_image_manifest(images).fingerprint
+    key = digest([spec.model.model_dump(), spec.recipe.model_dump(), spec.seed, rule, fingerprint])
+    return store / "tokenizers" / f"{spec.name}-{key[:12]}.safetensors"
+
+
+def prepared_tokenizer(study: Study, images: Path, store: Path) -> Path:
+    """Weights file of the study's tokenizer, trained now on its images if the study says so and it is not there."""
+    path = tokenizer_file(study, images, store)
+    if not path.is_file() and not isinstance(study.tokenizer, PretrainedTokenizer):
+        spec = load_tokenizer_study(Path(study.tokenizer.spec)).model_copy(update={"data": study.data})
         train_tokenizer(spec, images, path, study.resources)
     return path
 
@@ -112,7 +161,7 @@ def _train_tokenizer(spec: TokenizerStudy, images: Path, path: Path, cpus: int, 
             curve.append((step, figures))
             feed.put.remote(step, figures)
 
-    cfg = VQVAEConfig(**spec.model.model_dump())
+    cfg = tokenizer_config(spec)
     shards = ImageShards(images, "train")
     rule = view_rule(spec.data)
     model = training.train(cfg, spec.recipe, spec.seed, shards, rule, device, on_step)
@@ -139,3 +188,16 @@ def plan_inputs(study: Study, images: Path, tokenizer: Path) -> tuple[Inputs, To
     job = TokeniseJob(images, tokenizer, view_rule(study.data), study.data.views, study.seed, gpus_per_task=gpus)
     key = token_key(job, manifest.fingerprint, loaded.fingerprint)
     return Inputs(len(manifest.classes), cfg.vocab_size, cfg.z_channels, cfg.patch_nums, key), job
+
+
+def known_key(study: Study, store: Path) -> str:
+    """The study's key, if its images and tokenizer are there.
+
+    Raises:
+        UserError: they are not, so the study has not been run.
+    """
+    images = image_folder(study.data, store)
+    if not (images / MANIFEST).is_file() or not tokenizer_file(study, images, store).is_file():
+        raise UserError(f"study {study.name}: nothing made of it yet in {store}; run it first")
+    inputs, _ = plan_inputs(study, images, tokenizer_file(study, images, store))
+    return study_key(study, inputs)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from varscale.errors import UserError
 from varscale.spec import Study
 from varscale.study.places import Places
+from varscale.study.report import recorded_parent
 
 
 def status_table(study: Study, places: Places) -> str:
-    """Name, state, step and latest figures of every run of the newest parent.
+    """Name, state and latest figures of every run of the study as its file stands.
 
     Raises:
         UserError: the study has no records yet.
@@ -16,7 +17,7 @@ def status_table(study: Study, places: Places) -> str:
     import lawfit
 
     try:
-        records = lawfit.load_study(places.tracking_uri, study.name)
+        records = lawfit.load_study(places.tracking_uri, study.name, recorded_parent(study, places))
     except lawfit.RecordError as error:
         raise UserError(f"study {study.name}: {error}") from error
     shown = [

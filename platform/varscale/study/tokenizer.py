@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lawfit import schema
-from varscale.spec import Resources, TokenizerStudy
+from varscale.spec import TokenizerStudy
 from varscale.study import stages
 from varscale.study.places import Places
 from varscale.tracking import Recorder
@@ -16,7 +16,7 @@ KIND_TOKENIZER = "tokenizer"
 def run_tokenizer_study(study: TokenizerStudy, places: Places, git_commit: str) -> stages.TrainedReport:
     """Train the tokenizer and record it. Ray must be initialised."""
     images = stages.prepared_images(study.data, places.store)
-    report = stages.train_tokenizer(study, images, Path(study.output), Resources())
+    report = stages.train_tokenizer(study, images, Path(study.output), study.resources)
     recorder = Recorder(places.tracking_uri, study.name, places.artifact_root)
     params = {
         schema.SEED: study.seed,

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+import ray
+
 from lawfit import schema
 from varscale.plan import Cell
 from varscale.progress import clock
@@ -46,7 +48,11 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL_S):
-            print(self.line(self._progress()), file=sys.stderr, flush=True)
+            try:
+                line = self.line(self._progress())
+            except ray.exceptions.RayError as error:  # the run itself may be well: go on watching
+                line = f"grid: no word from the recorder ({type(error).__name__})"
+            print(line, file=sys.stderr, flush=True)
 
     def line(self, progress: dict[str, Progress | None]) -> str:
         """One line of the grid's state."""

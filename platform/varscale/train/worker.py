@@ -34,6 +34,8 @@ MODEL_FILE = "model.safetensors"
 GRID_FILE = "samples.png"
 POSITION_FILE = "position.json"
 TAG_RESUMED = "resumed_at_step"
+MASK = "attn_bias_for_masking"
+"""The one tensor of a model that holds infinities by design."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,17 @@ def run_rank(job: CellJob) -> None:
     if place.rank == 0:
         save_model(job.output / MODEL_FILE, model, weights, job.facts)
     dist.barrier()
-    _assess(job, tokenizer, data, place)
+    if all(tensor.isfinite().all() for name, tensor in weights.items() if name != MASK):
+        _assess(job, tokenizer, data, place)
     ray.train.report({"step": cell.steps})
 
 
 def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
-    """Restore the latest checkpoint, if there is one that these ranks can read; return the step to go on from."""
+    """Restore the latest checkpoint, if these ranks can read it and the run's records reach it; return its step.
+
+    A checkpoint can outlive its records (a run deleted, another database): going on from it would leave a run that
+    holds only the end of its curves.
+    """
     cell = job.cell
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
@@ -113,6 +120,8 @@ def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
                 f"{cell.name}: checkpoint at step {position['step']} is for {position['world_size']} workers at ZeRO"
                 f" stage {position['zero_stage']}, not {place.world_size} at {cell.zero_stage}: starting again"
             )
+            return 0
+        if ray.get(job.recorder.last_step.remote(job.run_id)) < position["step"]:
             return 0
         engine.load(Path(name))
     if place.rank == 0:

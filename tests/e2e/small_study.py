@@ -1,0 +1,30 @@
+"""The small study that the end-to-end tests run, and the shell they run it in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [
+    "sizes.depths=[1, 2, 3]",
+    "resources.by_depth={3: {workers: 2}}",
+    "data.views=1",
+    "budget.images=1024",
+    "evaluation={points: 4, images: 64, cfg: 1.5}",
+    "checkpoints={every_steps: 16}",
+]
+"""Overrides that turn the quickstart into three sizes of 64 steps, the largest on two workers."""
+
+
+def small_run(store: Path, *overrides: str, study: str = "studies/quickstart.yaml") -> list[str]:
+    """Arguments of ``varscale run`` for a small study in ``store``."""
+    chosen = [f"store={store}", *SMALL, *overrides]
+    return ["run", study, *(part for override in chosen for part in ("--set", override))]
+
+
+def environment() -> dict[str, str]:
+    """As a user's shell with the environment activated."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONPATH"))}
+    return {**inherited, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

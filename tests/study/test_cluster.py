@@ -1,0 +1,63 @@
+"""Which sizes train side by side, and which a cluster refuses."""
+
+from pathlib import Path
+
+import pytest
+
+from varscale.errors import EnvironmentalError, UserError
+from varscale.plan import Cell, Inputs, make_plan
+from varscale.spec import Study
+from varscale.study.cluster import check_fit, waves
+from varscale.study.places import Places
+from varscale.study_file import load_study
+
+INPUTS = Inputs(9, 128, 8, (1, 2, 4, 8), "t")
+
+
+def quickstart(root: Path, *overrides: str) -> Study:
+    return load_study(root / "studies" / "quickstart.yaml", list(overrides))
+
+
+def largest_first(study: Study) -> list[Cell]:
+    return sorted(make_plan(study, INPUTS), key=lambda cell: -cell.flops)
+
+
+def shape(root: Path, offered: dict[str, float], *overrides: str) -> list[tuple[list[int], int]]:
+    found = waves(largest_first(quickstart(root, *overrides)), offered)
+    return [([cell.depth for cell in wave.cells], wave.at_once) for wave in found]
+
+
+def test_a_size_that_fills_the_machine_goes_first_and_alone(root: Path) -> None:
+    assert shape(root, {"CPU": 2, "GPU": 0}) == [([6], 1), ([5, 4, 3, 2, 1], 2)]
+    assert shape(root, {"CPU": 64, "GPU": 0}) == [([6, 5, 4, 3, 2, 1], 64)]
+    assert shape(root, {"CPU": 1, "GPU": 0}, "resources.by_depth={}") == [([d], 1) for d in (6, 5, 4, 3, 2, 1)]
+
+
+def test_gpus_bind_where_they_are_fewer(root: Path) -> None:
+    gpu = ("resources.gpus_per_worker=1",)
+    assert shape(root, {"CPU": 64, "GPU": 4}, *gpu) == [([6, 5, 4, 3, 2, 1], 4)]
+
+
+def test_what_never_fits_is_refused_by_name(root: Path) -> None:
+    cells = make_plan(quickstart(root), INPUTS)
+    with pytest.raises(UserError, match=r"d6-s0 needs 2 CPU for 2 workers; the cluster has 1\."):
+        check_fit(cells, {"CPU": 1, "GPU": 0})
+    check_fit(cells, {"CPU": 2, "GPU": 0})
+
+
+def test_a_study_has_its_store_to_itself(root: Path, tmp_path: Path) -> None:
+    places = Places.of(quickstart(root, f"store={tmp_path}"))
+    with places.locked(), pytest.raises(EnvironmentalError, match="another run"), places.locked():
+        pass
+    with places.locked():
+        assert places.store == tmp_path
+
+
+def test_a_job_refuses_places_that_vanish_with_it(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"store: '\.varscale' is relative"):
+        Places.of(quickstart(root))
+    with pytest.raises(UserError, match=r"tracking\.uri: 'x\.db' is relative"):
+        Places.of(quickstart(root, f"store={tmp_path}", "tracking.uri=sqlite:///x.db"))
+    assert Places.of(quickstart(root, f"store={tmp_path}", "tracking.uri=https://host")).artifact_root is None
