@@ -10,7 +10,7 @@ from varscale.plan import Cell, Inputs, evaluation_steps, make_plan, study_key
 from varscale.spec import Study
 from varscale.study_file import load_study
 
-INPUTS = Inputs(num_classes=9, vocab_size=512, z_channels=16, patch_nums=(1, 2, 4, 8), tokens_key="t")
+INPUTS = Inputs(num_classes=9, vocab_size=128, z_channels=8, patch_nums=(1, 2, 4, 8), tokens_key="t")
 
 
 @pytest.fixture
@@ -31,11 +31,11 @@ def test_family_rule(study) -> None:
     assert cells[-1].n_paper >= 50 * cells[0].n_paper
     assert cells[-1].n_params >= 50 * cells[0].n_params
     for cell in cells:
-        assert (cell.var.width, cell.var.heads) == (16 * cell.depth, cell.depth)
+        assert (cell.var.width, cell.var.heads) == (12 * cell.depth, cell.depth)
         assert cell.var.drop_path == pytest.approx(0.1 * cell.depth / 24)
-        assert cell.lr == pytest.approx(3e-3 * 32 / cell.var.width)
+        assert cell.lr == pytest.approx(6e-3 * 32 / cell.var.width)
         assert cell.micro_batch * cell.accumulation * cell.resources.workers == cell.batch
-        assert cell.steps * cell.batch == cell.images == 32768
+        assert cell.steps * cell.batch == cell.images == 49152
         assert cell.evaluate_at[-1] == cell.steps
     assert any(cell.resources.workers == 2 for cell in cells)
 

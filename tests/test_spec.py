@@ -43,7 +43,7 @@ def test_unknown_field_names_line_and_nearest_key(quickstart: Path, tmp_path: Pa
 
 
 def test_missing_field_names_its_section(quickstart: Path, tmp_path: Path) -> None:
-    message = refusal(edited(quickstart, "budget: {images: 32768}", "budget: {}", tmp_path))
+    message = refusal(edited(quickstart, "budget: {images: 49152}", "budget: {}", tmp_path))
     assert "budget.images: missing" in message
 
 
@@ -55,7 +55,7 @@ def test_missing_field_names_its_section(quickstart: Path, tmp_path: Path) -> No
         ("tokenizer.spec=x", "unknown field; allowed: kind, path"),
         ("tokenizer.kind=guess", "'pretrained', 'train'"),
         ("sizes.depths=[1, 1]", "each may stand once"),
-        ("resources.by_depth.6.worker=1", "by_depth.6.worker: unknown field; did you mean 'workers'?"),
+        ("resources.by_depth.4.worker=1", "by_depth.4.worker: unknown field; did you mean 'workers'?"),
         ("resources.by_depth.9={workers: 2}", "depth 9 is not in sizes.depths"),
         ("name=A B", "match pattern"),
         ("engine=3", "valid dictionary"),

@@ -14,7 +14,8 @@ from varscale.errors import EnvironmentalError, UserError
 app = typer.Typer(
     help="Find out how a VAR image generator scales before you spend the money.\n\n"
     "A study is a YAML file: images, a tokenizer, a grid of sizes, what is measured. 'varscale run' takes it from"
-    " images to a fitted scaling law; every other verb does one part of that.",
+    " images to a fitted scaling law; every other verb does one part of that. With --debug, errors come with their"
+    " traceback and Ray's workers are heard.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -119,7 +120,7 @@ def run(study_file: StudyFile, overrides: Overrides = None) -> None:
 @app.command()
 def status(study_file: StudyFile, overrides: Overrides = None) -> None:
     """Show what a study's records hold so far."""
-    study, places = _study(study_file, overrides)
+    study, places = _study(study_file, overrides, make_store=False)
     from varscale.study.status import status_table
 
     print(status_table(study, places))
@@ -173,7 +174,7 @@ def evaluate(
 @app.command()
 def report(study_file: StudyFile, overrides: Overrides = None) -> None:
     """Fit the laws again from the MLflow records, and write figures and report."""
-    study, places = _study(study_file, overrides)
+    study, places = _study(study_file, overrides, make_store=False)
     from varscale.study.report import recorded_parent, write_study_report
 
     print(f"report: {write_study_report(study, places, recorded_parent(study, places))}")

@@ -20,10 +20,9 @@ from lawfit import schema
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-logging.getLogger("mlflow").setLevel(logging.WARNING)
-logging.getLogger("alembic").setLevel(logging.WARNING)
 
 FLUSH_INTERVAL_S = 5.0
+SQLITE = "sqlite:///"
 BATCH_LIMIT = 1000
 """MLflow's limit of metrics a call."""
 
@@ -41,11 +40,14 @@ def new_client(uri: str) -> Any:
     """An MLflow client; loading the library takes seconds, so it waits until here."""
     import mlflow
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every new database
     return mlflow.MlflowClient(tracking_uri=uri)
 
 
 def find_study(uri: str, experiment: str, study_key: str) -> str | None:
-    """Id of the parent run with this key, if there is one."""
+    """Id of the parent run with this key, if there is one. Makes no database where there is none."""
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+        return None
     client = new_client(uri)
     found = client.get_experiment_by_name(experiment)
     runs = client.search_runs([found.experiment_id], _study_query(study_key)) if found else []

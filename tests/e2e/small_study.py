@@ -18,10 +18,10 @@ SMALL = [
 """Overrides that turn the quickstart into three sizes of 64 steps, the largest on two workers."""
 
 
-def small_run(store: Path, *overrides: str, study: str = "studies/quickstart.yaml") -> list[str]:
-    """Arguments of ``varscale run`` for a small study in ``store``."""
+def small_run(store: Path, *overrides: str, verb: str = "run") -> list[str]:
+    """Arguments of ``varscale run`` (or another verb) for a small study in ``store``."""
     chosen = [f"store={store}", *SMALL, *overrides]
-    return ["run", study, *(part for override in chosen for part in ("--set", override))]
+    return [verb, "studies/quickstart.yaml", *(part for override in chosen for part in ("--set", override))]
 
 
 def environment() -> dict[str, str]:

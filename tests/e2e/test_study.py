@@ -173,8 +173,10 @@ def test_running_again_trains_nothing(study: Finished, varscale) -> None:
 
 
 def test_status_sample_and_evaluate_read_what_the_study_left(study: Finished, varscale, tmp_path: Path) -> None:
-    status = varscale("status", "studies/quickstart.yaml", "--set", f"store={study.store}")
+    status = varscale(*small_run(study.store, verb="status"))
     assert status.stdout.count("finished") == 3
+    other = varscale(*small_run(study.store, "seed=1", verb="status"))
+    assert (other.returncode, "no records of it as it stands" in other.stderr) == (2, True)
     model = next((study.store / "runs" / "emoji-quick").glob("d2-s0-*")) / "model.safetensors"
     tokenizer = "studies/tokenizers/emoji32.safetensors"
     out = tmp_path / "samples.png"

@@ -28,7 +28,7 @@ def shape(root: Path, offered: dict[str, float], *overrides: str) -> list[tuple[
 
 
 def test_a_size_that_fills_the_machine_goes_first_and_alone(root: Path) -> None:
-    assert shape(root, {"CPU": 2, "GPU": 0}) == [([6], 1), ([5, 4, 3, 2, 1], 2)]
+    assert shape(root, {"CPU": 2, "GPU": 0}) == [([4], 1), ([6, 5, 3, 2, 1], 2)]
     assert shape(root, {"CPU": 64, "GPU": 0}) == [([6, 5, 4, 3, 2, 1], 64)]
     assert shape(root, {"CPU": 1, "GPU": 0}, "resources.by_depth={}") == [([d], 1) for d in (6, 5, 4, 3, 2, 1)]
 
@@ -40,7 +40,7 @@ def test_gpus_bind_where_they_are_fewer(root: Path) -> None:
 
 def test_what_never_fits_is_refused_by_name(root: Path) -> None:
     cells = make_plan(quickstart(root), INPUTS)
-    with pytest.raises(UserError, match=r"d6-s0 needs 2 CPU for 2 workers; the cluster has 1\."):
+    with pytest.raises(UserError, match=r"d4-s0 needs 2 CPU for 2 workers; the cluster has 1\."):
         check_fit(cells, {"CPU": 1, "GPU": 0})
     check_fit(cells, {"CPU": 2, "GPU": 0})
 

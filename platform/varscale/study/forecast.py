@@ -23,7 +23,7 @@ UTILISATION = 0.64
 """Share of the matrix-product rate that large layers reach."""
 SECONDS_A_STEP = 0.008
 SECONDS_A_LAYER = 0.0008
-SECONDS_A_CELL = 25.0
+SECONDS_A_CELL = 15.0
 """Start-up, sampling and tear-down of a run."""
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from varscale.errors import EnvironmentalError, UserError
 from varscale.plan import Cell
 from varscale.spec import Study, TokenizerStudy
-
-SQLITE = "sqlite:///"
+from varscale.tracking import SQLITE
 
 
 @dataclass(frozen=True)
