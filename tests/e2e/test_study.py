@@ -157,6 +157,7 @@ def test_report_stands_alone_and_output_says_where_it_is(study: Finished) -> Non
     assert f"report: {report}" in study.output
     assert f"mlflow ui --backend-store-uri {study.uri}" in study.output
     assert "time by stage" in study.output
+    assert "Trial " not in study.output  # Tune's own talk
     assert 'src="http' not in html
     assert 'href="http' not in html
     for name in ("d1-s0", "d2-s0", "d3-s0"):

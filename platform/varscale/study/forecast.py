@@ -1,8 +1,8 @@
 """``varscale plan``: the grid of a study with its price, before anything is trained.
 
-The time of a step is the FLOPs at a share of this machine's measured matrix-product rate, plus what every step and
-every layer costs however small it is. Constants were fitted to steps of depth 1 to 6 on two CPU cores (README,
-"Numbers"); on another kind of machine take the time for an order of magnitude.
+The time of a step is its FLOPs at a share of this machine's measured matrix-product rate, plus what every layer costs
+however small it is. The constants were fitted to the cells of the quickstart, two side by side on two CPU cores
+(README, "Numbers"); on another kind of machine take the time for an order of magnitude.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from varscale.plan import Cell, make_plan
 from varscale.progress import clock
 from varscale.spec import Study
 from varscale.study import stages
+from varscale.study.cluster import waves
 from varscale.study.places import Places
 
-UTILISATION = 0.64
-"""Share of the matrix-product rate that large layers reach."""
-SECONDS_A_STEP = 0.008
-SECONDS_A_LAYER = 0.0008
+UTILISATION = 0.475
+"""Share of the matrix-product rate of one otherwise idle core that layers reach while all cores are busy."""
+SECONDS_A_LAYER = 0.0085
+"""Of each step, forward and backward."""
 SECONDS_A_CELL = 15.0
 """Start-up, sampling and tear-down of a run."""
 
@@ -62,19 +63,20 @@ def cell_seconds(cell: Cell, rate: float) -> float:
     """Predicted seconds of a cell's training and what stands around it; ``rate`` in FLOP/s of one CPU."""
     flops_a_step = cell.flops_per_image * cell.batch
     cpus = cell.resources.workers * cell.resources.cpus_per_worker
-    step = SECONDS_A_STEP + SECONDS_A_LAYER * cell.depth + flops_a_step / (UTILISATION * rate * cpus)
+    step = SECONDS_A_LAYER * cell.depth + flops_a_step / (UTILISATION * rate * cpus)
     return SECONDS_A_CELL + cell.steps * step
 
 
 def makespan(cells: tuple[Cell, ...], rate: float) -> float:
-    """Seconds until the last cell ends: largest first onto whatever CPUs are free first."""
-    free = [0.0] * max(os.cpu_count() or 1, max(c.resources.workers * c.resources.cpus_per_worker for c in cells))
-    for cell in sorted(cells, key=lambda c: -c.flops):
-        taken = [heapq.heappop(free) for _ in range(cell.resources.workers * cell.resources.cpus_per_worker)]
-        end = max(taken) + cell_seconds(cell, rate)
-        for _ in taken:
-            heapq.heappush(free, end)
-    return max(free)
+    """Seconds until the last cell ends, on this machine, in the waves that a run would train."""
+    offered = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.accelerator.device_count())}
+    total = 0.0
+    for wave in waves(sorted(cells, key=lambda cell: -cell.flops), offered):
+        places = [0.0] * wave.at_once
+        for cell in wave.cells:
+            heapq.heapreplace(places, places[0] + cell_seconds(cell, rate))
+        total += max(places)
+    return total
 
 
 def matrix_product_rate(side: int = 1024, seconds: float = 0.3) -> float:

@@ -58,8 +58,6 @@ class Outcome:
     report: Path
     failed: dict[str, str]
     """Cell -> reason."""
-    trained: tuple[str, ...]
-    """Cells trained by this call."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,8 @@ def prepare(study: Study, places: Places, timing: Timing | None = None) -> Prepa
     tokenizer = stages.prepared_tokenizer(study, images, places.store)
     timing.ended("tokenizer")
     inputs, job = stages.plan_inputs(study, images, tokenizer)
+    if not stages.trained_on(tokenizer, images):
+        say(f"tokenizer: {tokenizer} was trained on other images; the report shows what it makes of these")
     cells = make_plan(study, inputs)
     tokens = places.tokens(inputs.tokens_key)
     manifest = _tokens(job, tokens)
@@ -116,7 +116,7 @@ def run_study(study: Study, places: Places, git_commit: str, timing: Timing) -> 
     ray.get(recorder.close.remote(parent, schema.STATE_FAILED if failed else schema.STATE_FINISHED))
     report = write_study_report(study, places, parent)
     timing.ended("report")
-    return Outcome(report, failed, tuple(name for name in jobs if name not in failed))
+    return Outcome(report, failed)
 
 
 def say(line: str) -> None:

@@ -190,6 +190,12 @@ def plan_inputs(study: Study, images: Path, tokenizer: Path) -> tuple[Inputs, To
     return Inputs(len(manifest.classes), cfg.vocab_size, cfg.z_channels, cfg.patch_nums, key), job
 
 
+def trained_on(tokenizer: Path, images: Path) -> bool:
+    """Whether the tokenizer was trained on just these images."""
+    fingerprint = load_model(tokenizer, VQVAE).facts.get("data_fingerprint")
+    return fingerprint == read_image_manifest(images).fingerprint
+
+
 def known_key(study: Study, store: Path) -> str:
     """The study's key, if its images and tokenizer are there.
 
