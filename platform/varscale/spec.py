@@ -70,8 +70,8 @@ class TrainedTokenizer(Section):
     """A tokenizer trained in the study, on the study's data."""
 
     kind: Literal["train"]
-    spec: str
-    """A tokenizer specification, as for ``varscale tokenizer train``."""
+    spec: str = "studies/tokenizer-emoji32.yaml"
+    """A tokenizer specification, as for ``varscale tokenizer train``; by default the small one for 32 px."""
 
 
 class Sizes(Section):

@@ -23,6 +23,8 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 FLUSH_INTERVAL_S = 5.0
 SQLITE = "sqlite:///"
+TAG_REASON = "reason"
+"""Why a run failed."""
 BATCH_LIMIT = 1000
 """MLflow's limit of metrics a call."""
 
@@ -80,6 +82,7 @@ class Recorder:
         self._last_step: dict[tuple[str, str], int] = {}
         self._progress: dict[str, Progress] = {}
         self._names: dict[str, str] = {}
+        self._failures: dict[str, str] = {}
 
     def open_study(self, study_key: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
         """Id of the parent run with this key: the existing one, reopened, or a new one."""
@@ -164,6 +167,16 @@ class Recorder:
         self._client.set_terminated(run_id, "FINISHED" if state == schema.STATE_FINISHED else "FAILED")
         self._names.pop(run_id, None)
 
+    def fail(self, run_id: str, reason: str) -> None:
+        """End a cell's run as failed, with the reason."""
+        self._failures[self._names[run_id]] = reason
+        self._client.set_tag(run_id, TAG_REASON, reason)
+        self.close(run_id, schema.STATE_FAILED)
+
+    def failures(self) -> dict[str, str]:
+        """Reasons of the cells that failed since this recorder began, by name."""
+        return dict(self._failures)
+
     def progress(self) -> dict[str, Progress | None]:
         """Where each open cell stands, by name; None before its first record."""
         return {name: self._progress.get(run_id) for run_id, name in self._names.items()}
@@ -183,5 +196,7 @@ class Recorder:
             self._client.log_batch(found.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
         else:
             self._client.update_run(found.info.run_id, status="RUNNING")
+            if TAG_REASON in found.data.tags:
+                self._client.delete_tag(found.info.run_id, TAG_REASON)
         self._client.log_batch(found.info.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
         return found.info.run_id

@@ -50,10 +50,11 @@ def run_grid(grid: Grid) -> dict[str, str]:
     with Watch([job.cell for job in jobs], lambda: ray.get(recorder.progress.remote())):
         for wave in waves([job.cell for job in jobs], cluster_resources()):
             failed |= _run_wave(grid, wave)
-    return failed
+    return failed | ray.get(recorder.failures.remote())
 
 
 def _run_wave(grid: Grid, wave: Wave) -> dict[str, str]:
+    """Train a wave's cells; return what no trial expected to go wrong, by cell."""
     trainable = tune.with_resources(tune.with_parameters(_trial, grid=grid), {"CPU": 0, "memory": TRIAL_MEMORY})
     tuner = tune.Tuner(
         trainable,
@@ -77,15 +78,14 @@ def _trial(config: dict[str, str], grid: Grid) -> None:
     run_id = ray.get(recorder.open_cell.remote(grid.parent, cell.run_key, cell.name, params, tags))
     try:
         launch(replace(job, run_id=run_id), grid.study.checkpoints, checkpoints)
-    except TrainingFailedError:
-        ray.get(recorder.close.remote(run_id, schema.STATE_FAILED))
-        raise
+    except TrainingFailedError as error:
+        ray.get(recorder.fail.remote(run_id, str(error).strip().splitlines()[-1]))
+        return
     final = ray.get(recorder.latest.remote(run_id))
     if not all(math.isfinite(final.get(name, math.nan)) for name in (schema.VAL_LOSS, schema.FD_TOKENIZER)):
-        ray.get(recorder.close.remote(run_id, schema.STATE_FAILED))
-        raise RuntimeError(
-            f"diverged: {schema.VAL_LOSS} is {final.get(schema.VAL_LOSS)}; a lower optimizer.peak_lr may help"
-        )
+        reason = f"diverged: {schema.VAL_LOSS} is {final.get(schema.VAL_LOSS)}; a lower optimizer.peak_lr may help"
+        ray.get(recorder.fail.remote(run_id, reason))
+        return
     ray.get(recorder.log_files.remote(run_id, [job.output / MODEL_FILE], "checkpoint"))
     ray.get(recorder.log_files.remote(run_id, [job.output / GRID_FILE], "samples"))
     ray.get(recorder.close.remote(run_id, schema.STATE_FINISHED))
