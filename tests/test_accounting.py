@@ -1,13 +1,23 @@
 """Parameters and FLOPs by formula against published counts and against the real model."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from varscale.accounting import exact_params, forward_flops, model_state_bytes, paper_params
+from varscale.accounting import (
+    allowed_pairs,
+    dense_pairs,
+    exact_params,
+    executed_pairs,
+    forward_flops,
+    model_state_bytes,
+    paper_params,
+    training_flops,
+)
 from varscale.models.var import VAR
 from varscale.shapes import VARConfig
 
@@ -30,6 +40,7 @@ def test_published_counts_and_flops_are_met_exactly(shared: Path) -> None:
         cfg = published(row["depth"], row["width"], row["heads"], scales, row["saln"])
         assert exact_params(cfg) == row["params"]
         assert forward_flops(cfg) / 1e9 == pytest.approx(row["total_G"], rel=1e-9)
+        assert forward_flops(cfg, allowed_pairs) / 1e9 == pytest.approx(row["total_blockcausal_G"], rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -47,13 +58,25 @@ def test_formula_counts_what_the_model_has(shared_adaln: bool, attn_l2_norm: boo
     assert exact_params(cfg) == sum(p.numel() for p in VAR(cfg).parameters())
 
 
-def test_formula_agrees_with_torch_flop_counter() -> None:
-    model = VAR(SMALL).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, dtype=torch.long), torch.zeros(1, SMALL.seq_len - 1, SMALL.z_channels))
-    attention = 4 * SMALL.seq_len**2 * SMALL.width * SMALL.depth  # which the counter misses on the CPU
-    counted = counter.get_total_flops()
-    assert forward_flops(SMALL) == pytest.approx(counted + attention, rel=0.01)
+@pytest.mark.parametrize("cfg", [SMALL, replace(SMALL, shared_adaln=True, mlp_ratio=2.0, attn_l2_norm=False)])
+def test_formula_agrees_with_torch_flop_counter(cfg: VARConfig) -> None:
+    torch.manual_seed(0)
+    model = VAR(cfg).train()
+    target = torch.zeros(2, cfg.seq_len, dtype=torch.long)
+    inputs = torch.zeros(2, dtype=torch.long), torch.zeros(2, cfg.seq_len - cfg.patch_nums[0] ** 2, cfg.z_channels)
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        model(*inputs)
+    with FlopCounterMode(display=False) as step:
+        model(*inputs, target).backward()
+    assert forward.get_total_flops() == pytest.approx(2 * forward_flops(cfg, executed_pairs), rel=0.001)
+    assert step.get_total_flops() == pytest.approx(training_flops(cfg, 2, executed_pairs), rel=0.01)
+
+
+def test_attention_pairs_by_hand() -> None:
+    assert dense_pairs((1, 2, 8)) == 69 * 69
+    assert allowed_pairs((1, 2, 8)) == 1 * 1 + 4 * 5 + 64 * 69
+    assert executed_pairs((1, 2, 8)) == 69 * 69  # 1 + 4 tokens are too few for a span of their own
+    assert executed_pairs((8, 8)) == allowed_pairs((8, 8)) == 64 * 64 + 64 * 128
 
 
 def test_zero_stages_shard_more_and_more() -> None:

@@ -50,6 +50,7 @@ class Cell:
     accumulation: int
     zero_stage: int
     precision: str
+    activation_checkpointing: bool
     resources: Resources
     checkpoint_every: int
     evaluate_at: tuple[int, ...]
@@ -125,6 +126,7 @@ def _cell(study: Study, inputs: Inputs, depth: int) -> Cell:
         accumulation=accumulation,
         zero_stage=zero_stage,
         precision=engine.precision,
+        activation_checkpointing=engine.activation_checkpointing,
         resources=resources,
         checkpoint_every=study.checkpoints.every_steps,
         evaluate_at=evaluation_steps(steps, warmup, study.evaluation.points),

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 DROP_PATH_AT_DEPTH_24 = 0.1
+SMALLEST_SPAN = 64
+"""Tokens below which scales share a span: products as small as that cost their calls, not their arithmetic."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive tokens whose attention is computed together: queries begin…end against keys 0…end."""
+
+    begin: int
+    end: int
+    masked: bool
+    """Several scales share it, so that some of its pairs must be masked."""
+
+
+def attention_spans(patch_nums: Sequence[int]) -> tuple[Span, ...]:
+    """The spans of a pyramid: a scale each, small scales together until they hold ``SMALLEST_SPAN`` tokens."""
+    spans, begin, end, scales = [], 0, 0, 0
+    for k, side in enumerate(patch_nums):
+        end, scales = end + side * side, scales + 1
+        if end - begin >= SMALLEST_SPAN or k == len(patch_nums) - 1:
+            spans.append(Span(begin, end, masked=scales > 1))
+            begin, scales = end, 0
+    return tuple(spans)
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,8 @@ class Engine(PerDepth):
     """bf16 is autocast; weights, moments and losses stay float32."""
     micro_batch: int | None = Field(None, gt=0)
     """Images a forward pass on one worker; None takes the worker's share of the batch whole."""
+    activation_checkpointing: bool = False
+    """Keep only each block's input for the backward pass and compute the rest again: less memory, more time."""
 
 
 class Resources(PerDepth):

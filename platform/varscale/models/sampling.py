@@ -16,6 +16,8 @@ from varscale.models.var import VAR, KVCache
 
 SEED_STRIDE = 1_000_003
 """Keeps the seeds of neighbouring studies' images apart."""
+BELOW_ONE = 1 - 2**-20
+"""Keeps a uniform number, once multiplied by a sum, below that sum in float32."""
 
 
 @dataclass(frozen=True)
@@ -29,30 +31,42 @@ class SamplingConfig:
     seed: int = 0
 
 
-def filter_logits(logits: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
-    """Logits [..., V] with all but the top-k, then all outside the top-p mass, at -inf.
+def candidates(logits: torch.Tensor, top_k: int, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens that may be drawn: their probabilities and their ids, [..., n] each, from logits [..., V].
 
-    Ties at the k-th value are kept, and the largest logit always is.
+    The top-k first, ties at the k-th value kept; of their mass the top-p, the largest always kept. Probabilities
+    outside top-p are 0 and the others are not renormalised. A filter sorts only what it keeps.
     """
-    if top_k > 0:
-        threshold = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[..., -1:]
-        logits = logits.masked_fill(logits < threshold, -torch.inf)
-    if top_p > 0:
-        ascending, order = logits.sort(dim=-1, descending=False)
-        drop = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
-        drop[..., -1] = False
-        logits = logits.masked_fill(drop.scatter(-1, order, drop), -torch.inf)
-    return logits
+    vocabulary = logits.shape[-1]
+    if not top_k and not top_p:
+        return logits.softmax(dim=-1), torch.arange(vocabulary, device=logits.device).expand(logits.shape)
+    count = min(top_k or vocabulary, vocabulary)
+    values, ids = logits.topk(count, dim=-1)
+    threshold = values[..., -1:]
+    tied = int((logits >= threshold).sum(dim=-1).max())
+    if tied > count:
+        values, ids = logits.topk(tied, dim=-1)
+        values = values.masked_fill(values < threshold, -torch.inf)
+    probabilities = values.softmax(dim=-1)
+    if top_p:
+        rest = probabilities.flip(-1).cumsum(dim=-1).flip(-1)  # of this token and all less likely ones
+        outside = rest <= 1 - top_p
+        outside[..., 0] = False
+        probabilities = probabilities.masked_fill(outside, 0.0)
+    return probabilities, ids
 
 
 def _generators(seed: int, indices: Sequence[int]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed * SEED_STRIDE + i) for i in indices]
 
 
-def _draw(logits: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
-    """One token a position, [B, l] from logits [B, l, V], by the exponential race (the same law as multinomial)."""
-    race = torch.stack([torch.empty(logits.shape[1:]).exponential_(generator=g) for g in generators])
-    return (logits.softmax(dim=-1) / race.to(logits.device).clamp_min(1e-20)).argmax(dim=-1)
+def _draw(logits: torch.Tensor, sampling: SamplingConfig, generators: list[torch.Generator]) -> torch.Tensor:
+    """One token a position, [B, l] from logits [B, l, V], by one uniform number each and the inverse distribution."""
+    probabilities, ids = candidates(logits, sampling.top_k, sampling.top_p)
+    uniform = torch.stack([torch.rand(logits.shape[1], 1, generator=g) for g in generators]).to(logits.device)
+    distribution = probabilities.cumsum(dim=-1)
+    point = uniform * BELOW_ONE * distribution[..., -1:]
+    return ids.gather(-1, torch.searchsorted(distribution, point, right=True))[..., 0]
 
 
 @dataclass(frozen=True)
@@ -89,11 +103,9 @@ def generate(
     for k, part in enumerate(quantizer.slices):
         x = x + level_position[:, part]
         for block, modulation, cache in zip(model.layers(), modulations, caches, strict=True):
-            x = block(x, modulation, None, cache)
-        guidance = sampling.cfg * k / (len(cfg.patch_nums) - 1)
-        conditional, unconditional = model.logits(x, cond).chunk(2)
-        logits = (1 + guidance) * conditional - guidance * unconditional
-        tokens = _draw(filter_logits(logits, sampling.top_k, sampling.top_p), generators)
+            x = block(x, modulation, cache.attend)
+        logits = model.guided_logits(x, cond, guidance=sampling.cfg * k / (len(cfg.patch_nums) - 1))
+        tokens = _draw(logits, sampling, generators)
         f_hat = f_hat + quantizer.contribution(k, quantizer.embedding(tokens))
         yield ScaleDraw(tokens, logits, f_hat)
         if k + 1 < len(cfg.patch_nums):

@@ -6,21 +6,29 @@ B batch, C width, D = C condition width, L = Σ p_k² tokens, K scales, V vocabu
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from varscale.models.attention import block_causal_attention
+from varscale.models.head_loss import linear_cross_entropy
 from varscale.models.precision import full_precision
 from varscale.models.scales import block_causal_mask, level_of_token
-from varscale.shapes import VARConfig
+from varscale.shapes import VARConfig, attention_spans
 
 MAX_HEAD_SCALE = math.log(100)
 NO_DECAY_NAMES = (
     "cls_token", "start_token", "task_token", "cfg_uncond", "pos_embed", "pos_1LC", "pos_start", "start_pos",
     "lvl_embed", "gamma", "beta", "ada_gss", "moe_bias", "scale_mul",
 )  # fmt: skip
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Queries (scaled), keys and values of the new positions, [B, H, l, C/H] each, to what they attend to, the same."""
 
 
 class KVCache:
@@ -31,13 +39,13 @@ class KVCache:
         self.v = torch.empty_like(self.k)
         self.filled = 0
 
-    def append(self, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write new positions; return views of all positions so far."""
-        end = self.filled + k.shape[2]
-        self.k[:, :, self.filled : end] = k
-        self.v[:, :, self.filled : end] = v
-        self.filled = end
-        return self.k[:, :, :end], self.v[:, :, :end]
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Write the new positions' keys and values; attend from them to all positions so far. All [B, H, l, C/H]."""
+        begin, self.filled = self.filled, self.filled + k.shape[2]
+        self.k[:, :, begin : self.filled] = k
+        self.v[:, :, begin : self.filled] = v
+        keys = slice(self.filled)
+        return F.scaled_dot_product_attention(q, self.k[:, :, keys], self.v[:, :, keys], scale=1.0)
 
 
 class SelfAttention(nn.Module):
@@ -56,23 +64,25 @@ class SelfAttention(nn.Module):
         self.register_buffer("zero_k_bias", torch.zeros(cfg.width))
         self.proj = nn.Linear(cfg.width, cfg.width)
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None, cache: KVCache | None) -> torch.Tensor:
-        """x [B, L, C] -> [B, L, C]; ``mask`` is additive [1, 1, L, L]; ``cache`` holds earlier scales."""
+    def forward(self, x: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """x [B, l, C] -> [B, l, C]; ``attend`` knows who sees whom."""
         b, length, c = x.shape
         bias = torch.cat((self.q_bias, self.zero_k_bias, self.v_bias))
         qkv = F.linear(x, self.mat_qkv.weight, bias).view(b, length, 3, self.heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        scale = 0.25 / math.sqrt(self.head_dim)  # the released constant, a quarter of the usual one
-        if self.l2_norm:
-            temperature = self.scale_mul_1H11.clamp(max=MAX_HEAD_SCALE).exp()
-            q, k, scale = F.normalize(q, dim=-1) * temperature, F.normalize(k, dim=-1), 1.0
-            q, k = q.to(v.dtype), k.to(v.dtype)
-        if cache is not None:
-            k, v = cache.append(k, v)
-        if mask is not None:
-            mask = mask.to(q.dtype)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+        out = attend(*self._scaled(*qkv.permute(2, 0, 3, 1, 4)))
         return self.proj(out.transpose(1, 2).reshape(b, length, c))
+
+    def _scaled(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """q and k so that their product needs no further scale."""
+        if not self.l2_norm:
+            return q * (0.25 / math.sqrt(self.head_dim)), k, v  # the released constant, a quarter of the usual one
+        temperature = self.scale_mul_1H11.clamp(max=MAX_HEAD_SCALE).exp()
+        return (q * (temperature / _length(q))).to(v.dtype), (k / _length(k)).to(v.dtype), v
+
+
+def _length(x: torch.Tensor) -> torch.Tensor:
+    """Euclidean length over the last dimension, float32 [..., 1], at least 1e-12."""
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).clamp_min(1e-12)
 
 
 class FFN(nn.Module):
@@ -88,17 +98,14 @@ class FFN(nn.Module):
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
-def drop_path(x: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
-    """Drop whole samples of a residual branch [B, …] with probability ``rate``; the rest are scaled up."""
-    if not training or rate == 0:
-        return x
-    keep = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(1 - rate)
-    return x * keep / (1 - rate)
-
-
 def norm(x: torch.Tensor) -> torch.Tensor:
     """LayerNorm without parameters."""
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)
+
+
+def modulated(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """AdaLN: norm(x)·(1 + scale) + shift in one pass."""
+    return torch.addcmul(shift, norm(x), scale + 1)
 
 
 class Block(nn.Module):
@@ -121,14 +128,17 @@ class Block(nn.Module):
             return self.ada_gss + cond
         return self.ada_lin(cond).view(cond.shape[0], 1, 6, -1)
 
-    def forward(
-        self, x: torch.Tensor, modulation: torch.Tensor, mask: torch.Tensor | None, cache: KVCache | None = None
-    ) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, modulation: torch.Tensor, attend: Attend) -> torch.Tensor:
         gamma1, gamma2, scale1, scale2, shift1, shift2 = modulation.unbind(2)
-        attended = self.attn(norm(x) * (scale1 + 1) + shift1, mask, cache)
-        x = x + drop_path(attended * gamma1, self.drop_path_rate, self.training)
-        fed = self.ffn(norm(x) * (scale2 + 1) + shift2)
-        return x + drop_path(fed * gamma2, self.drop_path_rate, self.training)
+        x = torch.addcmul(x, self.attn(modulated(x, scale1, shift1), attend), self._kept(gamma1))
+        return torch.addcmul(x, self.ffn(modulated(x, scale2, shift2)), self._kept(gamma2))
+
+    def _kept(self, gamma: torch.Tensor) -> torch.Tensor:
+        """γ [B, 1, C] with drop path in it: whole samples of the residual branch vanish, the rest are scaled up."""
+        if not self.training or self.drop_path_rate == 0:
+            return gamma
+        keep = gamma.new_empty(gamma.shape[0], 1, 1).bernoulli_(1 - self.drop_path_rate)
+        return gamma * keep / (1 - self.drop_path_rate)
 
 
 class HeadNorm(nn.Module):
@@ -140,18 +150,34 @@ class HeadNorm(nn.Module):
 
     def forward(self, x: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:
         scale, shift = self.ada_lin(cond).view(cond.shape[0], 1, 2, -1).unbind(2)
-        return norm(x) * (scale + 1) + shift
+        return modulated(x, scale, shift)
+
+
+class Head(nn.Linear):
+    """Logits of every token or, given the targets int64 [B, L], their mean cross-entropy in nats."""
+
+    def forward(self, x: torch.Tensor, target: torch.Tensor | None = None) -> torch.Tensor:
+        if target is None:
+            return super().forward(x)
+        return linear_cross_entropy(x.flatten(0, 1), self.weight, self.bias, target.flatten())
 
 
 class VAR(nn.Module):
-    """Class-conditional transformer over the tokens of all scales."""
+    """Class-conditional transformer over the tokens of all scales.
+
+    Args:
+        checkpoint_blocks: in training keep only the input of each block and compute the rest again for the backward
+            pass: memory of about one block's activations for a third more arithmetic.
+    """
 
     attn_bias_for_masking: torch.Tensor
     lvl_1L: torch.Tensor  # noqa: N815  the released key
 
-    def __init__(self, cfg: VARConfig) -> None:
+    def __init__(self, cfg: VARConfig, checkpoint_blocks: bool = False) -> None:
         super().__init__()
         self.cfg = cfg
+        self.checkpoint_blocks = checkpoint_blocks
+        self.spans = attention_spans(cfg.patch_nums)
         n_scales, first = len(cfg.patch_nums), cfg.patch_nums[0] ** 2
         self.word_embed = nn.Linear(cfg.z_channels, cfg.width)
         self.class_emb = nn.Embedding(cfg.num_classes + 1, cfg.width)
@@ -163,23 +189,33 @@ class VAR(nn.Module):
         rates = torch.linspace(0, cfg.drop_path, cfg.depth).tolist()
         self.blocks = nn.ModuleList(Block(cfg, rate) for rate in rates)
         self.head_nm = HeadNorm(cfg.width)
-        self.head = nn.Linear(cfg.width, cfg.vocab_size)
+        self.head = Head(cfg.width, cfg.vocab_size)
         mask = torch.zeros(1, 1, cfg.seq_len, cfg.seq_len)
         mask.masked_fill_(~block_causal_mask(cfg.patch_nums), -torch.inf)
         self.register_buffer("attn_bias_for_masking", mask)
         self.register_buffer("lvl_1L", level_of_token(cfg.patch_nums)[None])
 
-    def forward(self, labels: torch.Tensor, var_input: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, labels: torch.Tensor, var_input: torch.Tensor, target: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Logits [B, L, V] for labels int64 [B] and the teacher-forcing input [B, L - p_1², C_vae].
 
-        In training a share ``label_dropout`` of the labels becomes "no class".
+        Given the true tokens as ``target``, int64 [B, L], the mean cross-entropy in nats instead; the logits of all
+        tokens then never stand in memory. In training a share ``label_dropout`` of the labels becomes "no class".
         """
         cond = self.class_emb(self._drop_labels(labels))
         x = self._embed(cond, var_input)
         block_cond = self.block_condition(cond)
+        attend = functools.partial(block_causal_attention, bias=self.attn_bias_for_masking, spans=self.spans)
         for block in self.layers():
-            x = block(x, block.modulation(block_cond), self.attn_bias_for_masking)
-        return self.logits(x, cond)
+            arguments = (x, block.modulation(block_cond), attend)
+            if self.checkpoint_blocks and self.training:
+                x = checkpoint(block, *arguments, use_reentrant=False)
+            else:
+                x = block(*arguments)
+        if target is None:
+            return self.logits(x, cond)
+        return self.head(self.head_nm(x, cond), target)
 
     def layers(self) -> list[Block]:
         """The blocks in order."""
@@ -199,6 +235,15 @@ class VAR(nn.Module):
     def logits(self, x: torch.Tensor, cond: torch.Tensor) -> torch.Tensor:
         """Head in float32: [B, l, C] -> [B, l, V]."""
         return self.head(self.head_nm(x.float(), cond))
+
+    @full_precision
+    def guided_logits(self, x: torch.Tensor, cond: torch.Tensor, guidance: float) -> torch.Tensor:
+        """(1 + guidance)·conditional - guidance·unconditional logits, [B, l, V], of x [2B, l, C], conditional first.
+
+        The head is linear and its bias counts once, so the halves are mixed before it and it works once.
+        """
+        conditional, unconditional = self.head_nm(x.float(), cond).chunk(2)
+        return self.head(conditional + guidance * (conditional - unconditional))
 
     @full_precision
     def _embed(self, cond: torch.Tensor, var_input: torch.Tensor) -> torch.Tensor:

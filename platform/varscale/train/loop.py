@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 
 from lawfit import schema
 from varscale.data.loader import SampleOrder, TokenShards
@@ -121,8 +120,7 @@ def _loss(model: Any, quantizer: MultiScaleQuantizer, tokens: torch.Tensor, labe
     """Mean cross-entropy over all tokens, in nats."""
     with torch.no_grad():
         var_input = quantizer.var_input(tokens)
-    logits = model(labels, var_input)
-    return F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+    return model(labels, var_input, tokens)
 
 
 def _weight_decay(cell: Cell, step: int) -> float:

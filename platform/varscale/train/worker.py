@@ -17,6 +17,7 @@ import torch.distributed as dist
 from lawfit import schema
 from varscale.data.loader import TokenShards
 from varscale.data.tokenise import REFERENCE
+from varscale.device import keep_freed_memory
 from varscale.evaluate.frechet import Moments
 from varscale.evaluate.pictures import save_grid
 from varscale.evaluate.sample import GRID_COLUMNS, class_grid, sample_frechet_distance
@@ -83,13 +84,14 @@ def run_rank(job: CellJob) -> None:
     """Train the cell's share of this rank, then export and assess the model together with the other ranks."""
     cell, context = job.cell, ray.train.get_context()
     place = Place(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    keep_freed_memory()
     torch.set_num_threads(cell.resources.cpus_per_worker)
     tokenizer = load_model(job.tokenizer, VQVAE).model.to(place.device).requires_grad_(False)
     data = TrainingData(
         TokenShards(job.tokens, "train"), TokenShards(job.tokens, "val"), tokenizer.quantize, job.evaluation.batch
     )
     torch.manual_seed(cell.seed)
-    model = VAR(cell.var)
+    model = VAR(cell.var, checkpoint_blocks=cell.activation_checkpointing)
     init_weights(model, adaln_gamma=cell.optimizer.adaln_gamma)
     engine = ZeroEngine(model.to(place.device), cell, place.device)
     start = _resume(engine, job, place)

@@ -1,0 +1,141 @@
+"""A training step at the published 256 px geometry: images/s, share of the matrix-product peak, peak memory.
+
+    python benchmarks/train_step.py            # about 6 minutes on 2 cores
+    python benchmarks/train_step.py --short    # depth 4 alone
+
+Batch 4 and two threads, through the engine that studies train with (DeepSpeed ZeRO-1). "Of peak" is the dense FLOP
+count, masked attention included, over the best float32 product of two 2048² matrices in the same process, so bf16 can
+exceed 1. The plain rows are the same model with dense masked attention, torch's cross-entropy of all logits and the
+default allocator: what the parts of the fast path are worth together.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import statistics
+import sys
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from published import SCALES_256, Memory, cell, in_fresh_process, matrix_peak, print_table, seconds
+
+from varscale.accounting import training_flops
+from varscale.device import keep_freed_memory
+from varscale.models.scales import block_causal_mask
+from varscale.models.var import VAR, init_weights
+
+BATCH = 4
+STEPS = 9
+PLAIN = {"attention", "loss", "allocator"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table."""
+
+    depth: int
+    engine: dict[str, object]
+    plain: frozenset[str] = frozenset()
+    """Parts of the fast path to leave out."""
+    compiled: bool = False
+
+    @property
+    def name(self) -> str:
+        options = [str(value) if key == "precision" else key for key, value in self.engine.items()]
+        options += ["compiled"] * self.compiled
+        options += ["plain"] if self.plain == PLAIN else [f"plain {part}" for part in sorted(self.plain)]
+        return f"depth {self.depth} {', '.join(options) or 'fp32'}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Medians over steps."""
+
+    seconds: float
+    peak_rate: float
+    memory: int
+    first_step: float
+
+
+def measure(case: Case) -> Measured:
+    """Train a few steps of random tokens in this process."""
+    if "allocator" not in case.plain:
+        keep_freed_memory()
+    torch.set_num_threads(2)
+    rate = matrix_peak()
+    plan = cell(case.depth, BATCH, **case.engine)
+    engine = _engine(plan)  # once before, so that what DeepSpeed loads and keeps is not counted
+    del engine
+    memory = Memory()
+    engine = _engine(plan)
+    if "attention" in case.plain:
+        _use_dense_attention(engine.module)
+    if case.compiled:
+        engine.module.compile()
+    torch.manual_seed(0)
+    tokens = torch.randint(0, 4096, (BATCH, plan.var.seq_len))
+    batch = (torch.randint(0, 1000, (BATCH,)), torch.randn(BATCH, plan.var.seq_len - 1, 32), tokens)
+    loss = _plain_loss if "loss" in case.plain else _loss
+    step = functools.partial(engine.step, [batch], loss, lr=1e-4, weight_decay=0.05)
+    first = seconds(step)
+    times = [seconds(step) for _ in range(STEPS)]
+    return Measured(statistics.median(times), max(rate, matrix_peak()), memory.peak(), first)
+
+
+def _engine(plan):
+    from varscale.train.engine import ZeroEngine
+
+    if not torch.distributed.is_initialized():
+        os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
+        torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    torch.manual_seed(0)
+    model = VAR(plan.var, checkpoint_blocks=plan.activation_checkpointing)
+    init_weights(model, adaln_gamma=0.5)
+    engine = ZeroEngine(model, plan, torch.device("cpu"))
+    engine.module.train()
+    return engine
+
+
+def _loss(model, batch):
+    return model(*batch)
+
+
+def _plain_loss(model, batch):
+    labels, inputs, tokens = batch
+    return F.cross_entropy(model(labels, inputs).flatten(0, 1), tokens.flatten())
+
+
+def _use_dense_attention(model: VAR) -> None:
+    import varscale.models.var as var
+
+    bias = torch.zeros(680, 680).masked_fill_(~block_causal_mask(SCALES_256), -torch.inf)
+    var.block_causal_attention = lambda q, k, v, bias=bias, spans=(): F.scaled_dot_product_attention(
+        q, k, v, bias.to(q.dtype), scale=1.0
+    )
+
+
+def main(short: bool) -> None:
+    """Measure and print."""
+    cases = []
+    for depth in (4,) if short else (4, 8):
+        cases += [Case(depth, {}, frozenset(PLAIN)), *(Case(depth, {}, frozenset({part})) for part in sorted(PLAIN))]
+        cases += [Case(depth, {}), Case(depth, {"activation_checkpointing": True}), Case(depth, {"precision": "bf16"})]
+        cases += [Case(depth, {"precision": "bf16", "activation_checkpointing": True})]
+    rows, base = [], {}
+    for case in cases:
+        found, plan = in_fresh_process(measure, case), cell(case.depth, BATCH, **case.engine)
+        base.setdefault(case.depth, found.seconds)
+        of_peak = training_flops(plan.var, BATCH) / found.seconds / found.peak_rate
+        predicted = f"{plan.memory_bytes / 2**20:.0f}" if not case.plain else ""
+        rows.append((
+            case.name, f"{BATCH / found.seconds:.2f}", f"{base[case.depth] / found.seconds:.2f}", f"{of_peak:.0%}",
+            f"{found.peak_rate / 1e9:.0f}", f"{found.memory / 2**20:.0f}", predicted, f"{found.first_step:.1f}",
+        ))  # fmt: skip
+    head = ("step", "images/s", "× plain", "of peak", "peak GFLOP/s", "MiB", "MiB by plan", "first step s")
+    print_table(head, rows)
+
+
+if __name__ == "__main__":
+    main("--short" in sys.argv)
