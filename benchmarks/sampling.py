@@ -84,11 +84,12 @@ def transformer(batch: int) -> tuple[float, float, float, int]:
     init_weights(model, adaln_gamma=0.5, head=3.0)
     quantizer, labels = VQVAE(VQVAEConfig()).quantize, torch.arange(batch)
     rate = matrix_peak()
-    with torch.inference_mode():
-        plain = median_seconds(lambda: plain_tokens(model, quantizer, labels), 5)
     memory = Memory()
     ours = median_seconds(lambda: sample_tokens(model, quantizer, labels, range(batch), SAMPLING), 5)
-    return plain, ours, max(rate, matrix_peak()), memory.peak()
+    used = memory.peak()
+    with torch.inference_mode():
+        plain = median_seconds(lambda: plain_tokens(model, quantizer, labels), 5)
+    return plain, ours, max(rate, matrix_peak()), used
 
 
 def decoder(batch: int, dtype: torch.dtype, memory_format: torch.memory_format) -> tuple[float, float, float, int]:

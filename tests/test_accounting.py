@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from varscale.accounting import (
+    _activation_bytes,
     allowed_pairs,
     dense_pairs,
     exact_params,
@@ -81,5 +82,26 @@ def test_attention_pairs_by_hand() -> None:
 
 def test_zero_stages_shard_more_and_more() -> None:
     n = 1000
-    assert [model_state_bytes(n, stage, 4) for stage in (1, 2, 3)] == [10_000, 7_000, 4_000]
-    assert {model_state_bytes(n, stage, 1) for stage in (1, 2, 3)} == {16_000}
+    assert [model_state_bytes(n, stage, 4) for stage in (1, 2, 3)] == [11_000, 8_000, 5_000]
+    assert {model_state_bytes(n, stage, 1) for stage in (1, 2, 3)} == {20_000}
+
+
+def test_a_block_saves_what_the_memory_formula_says() -> None:
+    """The saved tensors of one more block, counted on the model."""
+
+    def saved_bytes(depth: int) -> int:
+        model = VAR(replace(SMALL, depth=depth)).train()
+        parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        saved: dict[int, torch.Tensor] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.untyped_storage().data_ptr() not in parameters:
+                saved[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model(torch.zeros(8, dtype=torch.long), torch.zeros(8, 20, 8), torch.zeros(8, 21, dtype=torch.long))
+        return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
+
+    _, block, _, _ = _activation_bytes(SMALL, 8, half=False)
+    assert saved_bytes(3) - saved_bytes(2) == pytest.approx(block, rel=0.05)  # AdaLN's few values aside

@@ -74,8 +74,8 @@ def test_study_stays_the_same_study_when_a_depth_is_added(study) -> None:
 def test_zero_stage_rises_when_memory_is_short(study) -> None:
     one = "sizes.depths=[6]"
     roomy = make_plan(study(one, "resources.by_depth={6: {workers: 2}}"), INPUTS)[0]
-    activations = roomy.memory_bytes - 4 * roomy.n_params * 3
-    stage3_gib = (activations + 4 * roomy.n_params * 2 + 1) / 2**30
+    sharded = make_plan(study(one, "resources.by_depth={6: {workers: 2}}", "engine.zero_stage=3"), INPUTS)[0]
+    stage3_gib = (sharded.memory_bytes + 1) / 2**30
     tight = make_plan(study(one, f"resources.by_depth={{6: {{workers: 2, memory_gib: {stage3_gib}}}}}"), INPUTS)[0]
     assert (roomy.zero_stage, tight.zero_stage) == (1, 3)
     with pytest.raises(UserError, match=r"resources\.memory_gib: depth 6 needs"):

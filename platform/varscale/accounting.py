@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-from varscale.shapes import VARConfig, attention_spans
+from varscale.shapes import MAX_HEAD_ROWS, VARConfig, attention_spans
 
 Pairs = Callable[[Sequence[int]], int]
 """Counts the attention pairs of one head and image, given patch_nums."""
@@ -20,6 +20,8 @@ FORWARD_PASSES_PER_STEP = 3
 """Forward, and backward at twice its cost."""
 STATE_BYTES = 4
 """Parameters, gradients and both Adam moments are float32."""
+FRAGMENTATION = 1.22
+"""Resident memory over the bytes in use, as measured over depths, micro-batches and precisions."""
 
 
 def paper_params(depth: int, width: int) -> int:
@@ -73,16 +75,50 @@ def training_flops(cfg: VARConfig, images: int, pairs: Pairs = dense_pairs) -> i
 
 
 def model_state_bytes(n_params: int, zero_stage: int, workers: int) -> int:
-    """Parameters, gradients and Adam moments one worker holds under a ZeRO stage.
+    """What one worker holds under a ZeRO stage: parameters, gradients, the optimizer's copy and both Adam moments.
 
-    Stage 1 shards the moments, 2 the gradients too, 3 the parameters too (Rajbhandari et al. 2020, section 3).
+    Stage 1 shards the optimizer's part, 2 the gradients too, 3 the parameters too (Rajbhandari et al. 2020, section
+    3). DeepSpeed keeps the optimizer's copy of the parameters even where all is float32.
     """
-    whole, sharded = {1: (2, 2), 2: (1, 3), 3: (0, 4)}[zero_stage]
+    whole, sharded = {1: (2, 3), 2: (1, 4), 3: (0, 5)}[zero_stage]
     return round(STATE_BYTES * n_params * (whole + sharded / workers))
 
 
-def activation_bytes(cfg: VARConfig, micro_batch: int) -> int:
-    """Rough size of what backward needs: about 34 values a token and channel a block, the attention weights, logits."""
-    tokens = micro_batch * cfg.seq_len
-    blocks = cfg.depth * (34 * tokens * cfg.width + 2 * tokens * cfg.seq_len * cfg.heads)
-    return STATE_BYTES * (blocks + 3 * tokens * cfg.vocab_size)
+def worker_bytes(
+    cfg: VARConfig, micro_batch: int, zero_stage: int, workers: int, half: bool = False, checkpointing: bool = False
+) -> int:
+    """Memory that training takes on one worker at the fullest moment of a step, with what allocators lose.
+
+    That is the end of the forward pass, when all activations stand, or the end of the backward pass, when all
+    gradients stand twice (DeepSpeed gathers them before the optimizer steps).
+
+    Args:
+        half: products run in bf16 autocast, which keeps bf16 copies of the weights.
+        checkpointing: blocks keep their input only, and one at a time is computed again.
+    """
+    n_params = exact_params(cfg)
+    states = model_state_bytes(n_params, zero_stage, workers)
+    gradients = STATE_BYTES * n_params // (workers if zero_stage > 1 else 1)
+    copies = 2 * n_params if half else 0
+    saved, block, backward, head = _activation_bytes(cfg, micro_batch, half)
+    if checkpointing:
+        inputs = STATE_BYTES * cfg.depth * micro_batch * cfg.seq_len * cfg.width
+        begin, end = inputs + max(head, block + backward), inputs + block + backward
+    else:
+        begin, end = saved + max(head, backward), block + backward
+    return round(FRAGMENTATION * max(states - gradients + copies + begin, states + gradients + end))
+
+
+def _activation_bytes(cfg: VARConfig, micro_batch: int, half: bool) -> tuple[int, int, int, int]:
+    """Saved by all blocks, saved by one, at work in the backward pass of one, at work in the head.
+
+    A block saves, for each token and channel, 4 values of the residual stream in float32 and 11 + 2·mlp_ratio inputs of
+    its products, and the softmax weights that it executed (counted on the saved tensors of the model).
+    """
+    size, values = (2 if half else 4), micro_batch * cfg.seq_len * cfg.width
+    weights = size * micro_batch * cfg.heads * executed_pairs(cfg.patch_nums)
+    block = round((16 + size * (11 + 2 * cfg.mlp_ratio)) * values) + weights
+    backward = round(size * (1 + 2 * cfg.mlp_ratio) * values) + weights
+    rows = min(micro_batch * cfg.seq_len, MAX_HEAD_ROWS)
+    head = 16 * values + 4 * cfg.vocab_size * cfg.width + 8 * rows * cfg.vocab_size
+    return cfg.depth * block, block, backward, head

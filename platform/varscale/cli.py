@@ -162,13 +162,25 @@ def evaluate(
     from varscale.models.var import VAR
     from varscale.models.vqvae import VQVAE
 
-    shards, vqvae, model = TokenShards(tokens, "val"), load_model(tokenizer, VQVAE), load_model(checkpoint, VAR).model
+    shards, model = TokenShards(tokens, "val"), load_model(checkpoint, VAR).model
+    vqvae = load_model(tokenizer, VQVAE, model.cfg.patch_nums)
     check_pair(model, vqvae.model, checkpoint, tokenizer)
     if shards.manifest.tokenizer_fingerprint != vqvae.fingerprint:
         raise UserError(f"{tokens}: made by another tokenizer than {tokenizer}")
     quantizer = vqvae.model.quantize
     for name, value in validation_metrics(model, quantizer, shards.tokens[:, 0], shards.labels, batch=128).items():
         print(f"{name:<16} {value:.6f}")
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model or tokenizer of ours, .safetensors.")],
+    out: Annotated[Path, typer.Argument(help="The .pth file to write.")],
+) -> None:
+    """Write a model or tokenizer in the format of the released checkpoints; those are read wherever ours are."""
+    from varscale.models.store import export_released
+
+    print(f"{out}: {export_released(model, out)}")
 
 
 @app.command()

@@ -172,11 +172,10 @@ def _batch_split(optimizer: Optimizer, engine: Engine, resources: Resources, dep
 
 def _zero_stage(var: VARConfig, engine: Engine, resources: Resources, micro_batch: int, depth: int) -> tuple[int, int]:
     """ZeRO stage and predicted bytes a worker: the lowest stage that fits, for higher ones communicate more."""
-    activations = accounting.activation_bytes(var, micro_batch)
-    n_params = accounting.exact_params(var)
+    half, checkpointing = engine.precision == "bf16", engine.activation_checkpointing
     stages = (1, 2, 3) if engine.zero_stage == "auto" else (engine.zero_stage,)
     for stage in stages:
-        memory = activations + accounting.model_state_bytes(n_params, stage, resources.workers)
+        memory = accounting.worker_bytes(var, micro_batch, stage, resources.workers, half, checkpointing)
         if memory <= resources.memory_gib * GIB:
             return stage, memory
     raise UserError(

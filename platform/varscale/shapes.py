@@ -8,6 +8,8 @@ from dataclasses import dataclass
 DROP_PATH_AT_DEPTH_24 = 0.1
 SMALLEST_SPAN = 64
 """Tokens below which scales share a span: products as small as that cost their calls, not their arithmetic."""
+MAX_HEAD_ROWS = 2048
+"""Rows of logits that stand in memory at a time in training: 32 MiB in float32 at V = 4096."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def write_samples(
         UserError: a file that is no such model, models that do not belong together, a class that does not exist.
     """
     model = load_model(checkpoint, VAR).model
-    vqvae = load_model(tokenizer, VQVAE).model
+    vqvae = load_model(tokenizer, VQVAE, model.cfg.patch_nums).model
     check_pair(model, vqvae, checkpoint, tokenizer)
     chosen = classes or list(range(model.cfg.num_classes))
     for label in chosen:

@@ -24,13 +24,21 @@ def block_causal_attention(
     (``benchmarks/attention.py``); elsewhere each span without a mask gets the device's flash kernel.
     """
     if q.device.type == "cpu":
-        return _SpanAttention.apply(q, k, v, bias, spans)  # type: ignore[no-any-return,no-untyped-call]
+        return _SpanAttention.apply(q, k, v, bias, spans)
     parts = []
     for span in spans:
         rows, keys = slice(span.begin, span.end), slice(span.end)
         mask = bias[:, :, rows, keys].to(q.dtype) if span.masked else None
         parts.append(F.scaled_dot_product_attention(q[:, :, rows], k[:, :, keys], v[:, :, keys], mask, scale=1.0))
     return torch.cat(parts, dim=2)
+
+
+def full_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """softmax(q kᵀ) v with every query seeing every key: q [B, H, l, D], k and v [B, H, L, D] -> [B, H, l, D]."""
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, scale=1.0)
+    scores = torch.bmm(q.reshape(-1, *q.shape[2:]), k.flatten(0, 1).mT)
+    return torch.bmm(torch.softmax(scores, dim=-1), v.flatten(0, 1)).view(q.shape)
 
 
 class _SpanAttention(torch.autograd.Function):
@@ -56,7 +64,7 @@ class _SpanAttention(torch.autograd.Function):
         return out.view(shape)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         q, k, v, *weights = ctx.saved_tensors
         grad = grad.reshape(q.shape)
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-MAX_ROWS = 2048
-"""Rows of logits at a time: 32 MiB in float32 at V = 4096. Smaller chunks make smaller, slower products."""
+from varscale.shapes import MAX_HEAD_ROWS
 
 
 def linear_cross_entropy(
@@ -25,7 +24,7 @@ def linear_cross_entropy(
     kind = x.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
     with torch.autocast(kind, enabled=False):
-        return _LinearCrossEntropy.apply(x, weight, bias, target, dtype)  # type: ignore[no-any-return,no-untyped-call]
+        return _LinearCrossEntropy.apply(x, weight, bias, target, dtype)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -38,7 +37,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         dx, d_weight, d_bias = torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
         loss = torch.zeros((), device=x.device)
         weight, bias = weight.to(dtype), bias.to(dtype)
-        chunks = -(-len(x) // MAX_ROWS)
+        chunks = -(-len(x) // MAX_HEAD_ROWS)  # smaller chunks make smaller, slower products
         for rows, targets, d_rows in zip(x.chunk(chunks), target.chunk(chunks), dx.chunk(chunks), strict=True):
             inputs = rows.to(dtype)
             grad, chunk_loss = _logit_gradient(torch.addmm(bias, inputs, weight.mT), targets)
@@ -51,7 +50,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return loss / len(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         dx, d_weight, d_bias = ctx.saved_tensors
         scale = grad / ctx.rows
         return dx * scale, d_weight * scale, d_bias * scale, None, None

@@ -180,12 +180,27 @@ def _training_rows(fixture: Fixture) -> Iterator[Row]:
         loss = F.cross_entropy(logits.flatten(0, 1), io["idx"].flatten())
         optimizer.zero_grad()
         loss.backward()
+        if step == 0:
+            norms = {name: parameter.grad.norm().item() for name, parameter in named if parameter.grad is not None}
+            yield _norms_row("train gradients, step 0", norms, trace["grad_l2_per_param_step0_before_clip"], 1e-4)
         norm = torch.nn.utils.clip_grad_norm_(var.parameters(), 2.0)
         optimizer.step()
         tolerance = 1e-4 if step < TRACE_STEPS_TIGHT else 1e-2
         yield Row(f"train loss, step {step}", abs(loss.item() / loss_wanted - 1), tolerance)
         yield Row(f"train grad norm, step {step}", abs(norm.item() / norm_wanted - 1), tolerance)
         yield Row(f"train lr, step {step}", abs(lr - trace["lr"][step]), 1e-12)
+    norms = {name: parameter.detach().norm().item() for name, parameter in named}
+    yield _norms_row("train weights, at the end", norms, trace["param_l2_after_5_steps"], 1e-5)
+
+
+def _norms_row(name: str, ours: dict[str, float], reference: dict[str, float], tolerance: float) -> Row:
+    """The largest relative difference between the lengths of the parameters' vectors; of another set, infinite."""
+    if ours.keys() != reference.keys():
+        return Row(name, float("inf"), tolerance)
+    largest = max(reference.values())
+    return Row(
+        name, max(abs(ours[key] - reference[key]) / max(reference[key], 1e-3 * largest) for key in ours), tolerance
+    )
 
 
 def main(arguments: list[str]) -> int:

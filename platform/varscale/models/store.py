@@ -1,13 +1,14 @@
 """Models on disk: one safetensors file with everything needed to rebuild them in its header.
 
 The header holds the configuration, the kind, and what the weights were made from (seed, data fingerprint, …), all as
-JSON text; nothing is unpickled.
+JSON text; nothing is unpickled. The authors' ``.pth`` files are read as well (:mod:`varscale.models.released`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,12 +18,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from varscale.errors import UserError
+from varscale.models import released
 from varscale.models.var import VAR
 from varscale.models.vqvae import VQVAE
 from varscale.shapes import VARConfig, VQVAEConfig
 from varscale.storage import atomic_path, sha256_file
 
 FORMAT = "varscale-model/1"
+MASK = "attn_bias_for_masking"
+"""The one tensor of a model that holds infinities by design."""
 HEADER_KEY = "varscale"
 """One metadata entry: safetensors keeps several in no fixed order, and the file's digest is its identity."""
 
@@ -54,29 +58,77 @@ def save_model(path: Path, model: VQVAE | VAR, state: dict[str, torch.Tensor], f
         safetensors.torch.save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header)})
 
 
-def load_model(path: Path, cls: type[M]) -> Loaded[M]:
-    """Rebuild a model from its file.
+def load_model(path: Path, cls: type[M], patch_nums: Sequence[int] = VQVAEConfig.patch_nums) -> Loaded[M]:
+    """Rebuild a model from its file, ours or a released ``.pth``.
+
+    Args:
+        patch_nums: the scales of a released tokenizer, whose file does not tell; the default is 256 px.
 
     Raises:
-        UserError: no such file, not one of ours, of another kind, or weights that do not match its configuration.
+        UserError: no such file, not one of ours, of another kind, weights that do not match its configuration key for
+            key and shape for shape, or that are not finite.
     """
-    kind, config_class = KINDS[cls]
+    kind, _ = KINDS[cls]
     if not path.is_file():
-        raise UserError(f"{path}: no such file; wanted a {kind} (.safetensors)")
+        raise UserError(f"{path}: no such file; wanted a {kind} (.safetensors, or a released .pth)")
+    if path.suffix == released.SUFFIX:
+        state, facts = released.read_state(path), {"source": f"released checkpoint {path.name}"}
+        config: Any = released.var_config(path, state) if cls is VAR else released.vqvae_config(path, state, patch_nums)
+    else:
+        config, state, facts = _read(path, cls)
+    with torch.device("meta"):
+        model = cls(config)
+    _check(path, model, state)
+    model.load_state_dict(
+        {name: tensor.to(model.state_dict()[name].dtype) for name, tensor in state.items()}, assign=True
+    )
+    return Loaded(model.eval(), facts, sha256_file(path))
+
+
+def export_released(source: Path, out: Path) -> str:
+    """Write one of our model files as the authors' code reads it, a ``.pth`` state dict; return its kind.
+
+    Raises:
+        UserError: as :func:`load_model`, or ``out`` is not named ``.pth``.
+    """
+    if out.suffix != released.SUFFIX:
+        raise UserError(f"{out}: a released checkpoint is named {released.SUFFIX}")
+    kind = _header(source).get("kind")
+    cls = next((cls for cls, (name, _) in KINDS.items() if name == kind), VAR)
+    released.write_state(out, load_model(source, cls).model.state_dict())
+    return str(kind)
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The header of one of our files."""
     try:
         with safe_open(path, "pt") as stream:
-            header = json.loads((stream.metadata() or {}).get(HEADER_KEY, "{}"))
-        state = safetensors.torch.load_file(path)
-    except SafetensorError as error:
+            header: dict[str, Any] = json.loads((stream.metadata() or {}).get(HEADER_KEY, "{}"))
+    except (SafetensorError, FileNotFoundError) as error:
         raise UserError(f"{path}: not a safetensors file: {error}") from error
+    return header
+
+
+def _read(path: Path, cls: type[VQVAE | VAR]) -> tuple[Any, released.State, dict[str, Any]]:
+    """Configuration, tensors and facts of one of our files."""
+    kind, config_class = KINDS[cls]
+    header = _header(path)
     if header.get("format", FORMAT) != FORMAT:
         raise UserError(f"{path}: format '{header['format']}'; this version reads '{FORMAT}'")
     if header.get("kind") != kind:
         raise UserError(f"{path}: holds '{header.get('kind', 'something unnamed')}'; wanted a varscale {kind}")
     raw = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
-    model = cls(config_class(**raw))
-    try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise UserError(f"{path}: weights do not fit their configuration: {' '.join(str(error).split())}") from error
-    return Loaded(model.eval(), header["facts"], sha256_file(path))
+    return config_class(**raw), safetensors.torch.load_file(path), header["facts"]
+
+
+def _check(path: Path, model: VQVAE | VAR, state: released.State) -> None:
+    """Refuse weights that are not the model's, naming the first tensor that is wrong."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    for name in [*wanted, *found]:
+        if wanted.get(name) != found.get(name):
+            shapes = [f"{list(s[name])}" if name in s else "absent" for s in (found, wanted)]
+            raise UserError(f"{path}: tensor '{name}' is {shapes[0]}; its configuration wants {shapes[1]}")
+    for name, tensor in state.items():
+        if name != MASK and tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(f"{path}: tensor '{name}' holds values that are not finite")

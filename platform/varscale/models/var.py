@@ -10,12 +10,13 @@ import functools
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from varscale.models.attention import block_causal_attention
+from varscale.models.attention import block_causal_attention, full_attention
 from varscale.models.head_loss import linear_cross_entropy
 from varscale.models.precision import full_precision
 from varscale.models.scales import block_causal_mask, level_of_token
@@ -45,7 +46,7 @@ class KVCache:
         self.k[:, :, begin : self.filled] = k
         self.v[:, :, begin : self.filled] = v
         keys = slice(self.filled)
-        return F.scaled_dot_product_attention(q, self.k[:, :, keys], self.v[:, :, keys], scale=1.0)
+        return full_attention(q, self.k[:, :, keys], self.v[:, :, keys])
 
 
 class SelfAttention(nn.Module):
@@ -186,7 +187,7 @@ class VAR(nn.Module):
         self.lvl_embed = nn.Embedding(n_scales, cfg.width)
         if cfg.shared_adaln:
             self.shared_ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(cfg.width, 6 * cfg.width))
-        rates = torch.linspace(0, cfg.drop_path, cfg.depth).tolist()
+        rates = np.linspace(0, cfg.drop_path, cfg.depth).tolist()
         self.blocks = nn.ModuleList(Block(cfg, rate) for rate in rates)
         self.head_nm = HeadNorm(cfg.width)
         self.head = Head(cfg.width, cfg.vocab_size)

@@ -13,6 +13,7 @@ import time
 
 import torch
 
+from varscale.accounting import executed_pairs, training_flops
 from varscale.plan import Cell, make_plan
 from varscale.progress import clock
 from varscale.spec import Study
@@ -29,7 +30,8 @@ SECONDS_A_CELL = 15.0
 
 
 def plan_table(study: Study, places: Places) -> str:
-    """The grid as text: N both ways, tokens, FLOPs, learning rate, workers, ZeRO stage, memory and predicted time.
+    """The grid as text: N both ways, tokens, FLOPs (attention dense, and as executed), learning rate, workers, ZeRO
+    stage, memory and predicted time.
 
     Raises:
         UserError: as for a run: the plan is the same.
@@ -38,7 +40,7 @@ def plan_table(study: Study, places: Places) -> str:
     rate = matrix_product_rate()
     head = (
         f"{'cell':<8}{'N paper':>13}{'N exact':>13}{'width':>7}{'steps':>8}{'batch':>7}{'lr':>10}"
-        f"{'tokens':>10}{'FLOPs':>10}{'workers':>9}{'ZeRO':>6}{'MiB':>8}{'time':>9}"
+        f"{'tokens':>10}{'FLOPs':>10}{'executed':>10}{'workers':>9}{'ZeRO':>6}{'MiB':>8}{'time':>9}"
     )
     lines = [head, *(_line(cell, rate) for cell in cells)]
     total_flops = sum(cell.flops for cell in cells)
@@ -52,9 +54,10 @@ def plan_table(study: Study, places: Places) -> str:
 
 
 def _line(cell: Cell, rate: float) -> str:
+    executed = training_flops(cell.var, cell.images, executed_pairs)
     return (
         f"{cell.name:<8}{cell.n_paper:>13,}{cell.n_params:>13,}{cell.var.width:>7}{cell.steps:>8}{cell.batch:>7}"
-        f"{cell.lr:>10.2e}{cell.tokens:>10.2e}{cell.flops:>10.2e}{cell.resources.workers:>9}{cell.zero_stage:>6}"
+        f"{cell.lr:>10.2e}{cell.tokens:>10.2e}{cell.flops:>10.2e}{executed:>10.2e}{cell.resources.workers:>9}{cell.zero_stage:>6}"
         f"{cell.memory_bytes / 2**20:>8.0f}{clock(cell_seconds(cell, rate)):>9}"
     )
 

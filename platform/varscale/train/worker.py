@@ -22,7 +22,7 @@ from varscale.evaluate.frechet import Moments
 from varscale.evaluate.pictures import save_grid
 from varscale.evaluate.sample import GRID_COLUMNS, class_grid, sample_frechet_distance
 from varscale.models.sampling import SamplingConfig
-from varscale.models.store import load_model, save_model
+from varscale.models.store import MASK, load_model, save_model
 from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
 from varscale.plan import Cell
@@ -35,8 +35,6 @@ MODEL_FILE = "model.safetensors"
 GRID_FILE = "samples.png"
 POSITION_FILE = "position.json"
 TAG_RESUMED = "resumed_at_step"
-MASK = "attn_bias_for_masking"
-"""The one tensor of a model that holds infinities by design."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,126 @@
+"""The authors' checkpoint files: layouts to the key, full-size files loaded, and what does not fit refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from varscale.errors import UserError
+from varscale.models import released
+from varscale.models.store import export_released, load_model, save_model
+from varscale.models.var import VAR
+from varscale.models.vqvae import VQVAE
+from varscale.shapes import VARConfig, VQVAEConfig
+
+SCALES_256 = VQVAEConfig.patch_nums
+SCALES_512 = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
+
+
+def published(depth: int, patch_nums: tuple[int, ...] = SCALES_256, shared: bool = False) -> VARConfig:
+    return VARConfig(
+        depth, 64 * depth, depth, 1000, 4096, 32, patch_nums, shared_adaln=shared, drop_path=0.1 * depth / 24
+    )
+
+
+def on_meta(cls: type, config: VARConfig | VQVAEConfig) -> VAR | VQVAE:
+    with torch.device("meta"):
+        return cls(config)
+
+
+def layout(model: VAR | VQVAE) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("file", "cls", "config"),
+    [
+        ("vqvae_keys.json", VQVAE, VQVAEConfig()),
+        ("var_d16_keys.json", VAR, published(16)),
+        ("var_d36s_512_keys.json", VAR, published(36, SCALES_512, shared=True)),
+    ],
+)
+def test_layouts_are_the_released_ones(shared: Path, file: str, cls: type, config: VARConfig | VQVAEConfig) -> None:
+    assert layout(on_meta(cls, config)) == json.loads((shared / "docs" / file).read_text())
+
+
+@pytest.mark.parametrize("config", [*map(published, (16, 20, 24, 30)), published(36, SCALES_512, shared=True)])
+def test_a_released_transformer_tells_its_shape(config: VARConfig) -> None:
+    state = on_meta(VAR, config).state_dict()
+    state["lvl_1L"] = torch.cat([torch.full((1, p * p), k) for k, p in enumerate(config.patch_nums)], dim=1)
+    assert released.var_config(Path("var.pth"), state) == config
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        VQVAEConfig(),
+        VQVAEConfig(patch_nums=SCALES_512),
+        VQVAEConfig(64, 8, 32, (1, 2), 1, (1, 2, 4), share_quant_resi=1, level_attention=False, quant_conv_ks=1),
+        VQVAEConfig(64, 8, 64, (1, 1, 4), 3, (1, 2, 4), share_quant_resi=0, default_qresi_counts=3),
+    ],
+)
+def test_a_released_tokenizer_tells_all_but_its_scales(config: VQVAEConfig) -> None:
+    state = on_meta(VQVAE, config).state_dict()
+    assert released.vqvae_config(Path("vae.pth"), state, config.patch_nums) == config
+
+
+def test_full_size_files_load_and_give_back_every_value(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    for cls, config in ((VAR, published(16)), (VQVAE, VQVAEConfig())):
+        model = on_meta(cls, config).to_empty(device="cpu")
+        state = model.state_dict()
+        for tensor in state.values():
+            tensor.copy_(torch.rand(tensor.shape[-1:]) if tensor.is_floating_point() else tensor * 0)
+        if cls is VAR:
+            state["lvl_1L"] = torch.cat([torch.full((1, p * p), k) for k, p in enumerate(SCALES_256)], dim=1)
+        released.write_state(tmp_path / "model.pth", state)
+        found = load_model(tmp_path / "model.pth", cls).model
+        assert found.cfg == config
+        assert sum(p.numel() for p in found.parameters()) == {VAR: 310_283_520, VQVAE: 108_948_355}[cls]
+        assert all(torch.equal(tensor, state[name]) for name, tensor in found.state_dict().items())
+
+
+def test_a_small_released_pair_computes_what_our_own_file_does(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vqvae = VQVAE(VQVAEConfig(64, 8, 32, (1, 2), 1, (1, 2, 4)))
+    released.write_state(tmp_path / "vae.pth", vqvae.state_dict())
+    save_model(tmp_path / "vae.safetensors", vqvae, vqvae.state_dict(), {})
+    images = torch.rand(2, 3, 8, 8) * 2 - 1
+    theirs = load_model(tmp_path / "vae.pth", VQVAE, (1, 2, 4)).model
+    ours = load_model(tmp_path / "vae.safetensors", VQVAE).model
+    assert torch.equal(theirs.decode(theirs.tokens(images)), ours.decode(ours.tokens(images)))
+    assert export_released(tmp_path / "vae.safetensors", tmp_path / "again.pth") == "tokenizer"
+    again, wanted = released.read_state(tmp_path / "again.pth"), vqvae.state_dict()
+    assert list(again) == list(wanted)
+    assert all(torch.equal(again[name], wanted[name]) for name in wanted)
+
+
+def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
+    vqvae = VQVAE(VQVAEConfig(64, 8, 32, (1, 2), 1, (1, 2, 4)))
+    path = tmp_path / "vae.pth"
+
+    def refused(changes: dict[str, torch.Tensor | None], message: str) -> None:
+        state = {**vqvae.state_dict(), **changes}
+        released.write_state(path, {name: tensor for name, tensor in state.items() if tensor is not None})
+        with pytest.raises(UserError, match=message):
+            load_model(path, VQVAE, (1, 2, 4))
+
+    refused(
+        {"decoder.conv_out.bias": torch.zeros(4)}, r"vae\.pth: tensor 'decoder.conv_out.bias' is \[4\].*wants \[3\]"
+    )
+    refused({"decoder.conv_out.bias": None}, r"'decoder.conv_out.bias' is absent; its configuration wants \[3\]")
+    refused({"extra": torch.zeros(2)}, r"tensor 'extra' is \[2\]; its configuration wants absent")
+    refused({"quant_conv.bias": torch.full((8,), torch.nan)}, r"'quant_conv.bias' holds values that are not finite")
+    refused({"encoder.conv_in.weight": None}, r"no tensor 'encoder.conv_in.weight'")
+    released.write_state(path, vqvae.state_dict())
+    with pytest.raises(UserError, match=r"a tokenizer of 3 scales; wanted one of 10"):
+        load_model(path, VQVAE)
+    with pytest.raises(UserError, match=r"no tensor 'class_emb.weight'"):
+        load_model(path, VAR)
+
+
+def test_pickled_code_is_not_run(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(1), "hook": print}, tmp_path / "bad.pth")
+    with pytest.raises(UserError, match=r"bad\.pth: not a file of weights"):
+        load_model(tmp_path / "bad.pth", VAR)
