@@ -63,15 +63,16 @@ def tokenizer_train(
     study = load_tokenizer_study(spec, overrides)
     from varscale.study.cluster import connected
     from varscale.study.places import Places
-    from varscale.study.tokenizer import run_tokenizer_study
+    from varscale.study.stages import prepared_images
+    from varscale.study.tokenizer import train_tokenizer
 
+    places = Places.of(study)
     with connected(_debug()):
-        report = run_tokenizer_study(study, Places.of(study), _git_commit())
-    quality = report.facts["validation"]
-    print(f"{report.path}: validation PSNR {quality['psnr_db']:.2f} dB")
+        quality = train_tokenizer(study, prepared_images(study.data, places.store), places, _git_commit())
+    print(f"{study.output}: validation PSNR {quality['psnr_db']:.2f} dB")
     for name, value in quality.items():
-        print(f"  {name:<26} {value:.4g}")
-    print(f"pictures: {report.path.with_suffix('.png')}")
+        print(f"  {name:<32} {value:.4g}")
+    print(f"pictures: {Path(study.output).with_suffix('.png')}")
 
 
 @app.command()
@@ -82,7 +83,7 @@ def tokenise(study_file: StudyFile, overrides: Overrides = None) -> None:
     from varscale.study.run import prepare
 
     with connected(_debug()):
-        prepared = prepare(study, places)
+        prepared = prepare(study, places, _git_commit())
     rows = {split: sum(shard.rows for shard in shards) for split, shards in prepared.manifest.splits.items()}
     print(f"{prepared.tokens}: " + ", ".join(f"{count:,} {split}" for split, count in rows.items()) + " rows")
 

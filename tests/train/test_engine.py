@@ -21,7 +21,7 @@ from varscale.plan import Cell, Inputs, make_plan
 from varscale.shapes import VQVAEConfig
 from varscale.study_file import load_study
 from varscale.train import loop
-from varscale.train.engine import ZeroEngine
+from varscale.train.engine import EngineSettings, ZeroEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 SCALES = (1, 2, 4)
@@ -85,7 +85,7 @@ class Log:
 
 def train(of: Cell, place: loop.Place, start: Path | None = None, save: Path | None = None) -> tuple[Log, dict]:
     model, data = build(of)
-    engine = ZeroEngine(model, of, place.device)
+    engine = ZeroEngine(model, EngineSettings.of(of), place.device)
     first = engine.load(start)["step"] if start else 0
     log = Log(lambda step: engine.save(save, {"step": step}) if save else None)
     loop.train(of, data, engine, place, log, first)

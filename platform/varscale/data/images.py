@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
+from varscale.spec import Data
+
 
 @dataclass(frozen=True)
 class ViewRule:
@@ -19,6 +21,11 @@ class ViewRule:
     resize_ratio: float = 1.125
     flip: bool = False
     """Mirror half of the training views."""
+
+    @staticmethod
+    def of(data: Data) -> ViewRule:
+        """The rule a specification's data section asks for."""
+        return ViewRule(data.image_size, data.resize_ratio, data.flip)
 
 
 def decode(encoded: bytes) -> Image.Image:

@@ -63,12 +63,16 @@ class ImageShards:
     """Encoded images of one split, in memory: all of them, or rows ``start`` … ``stop``-1, counted from 0 here."""
 
     def __init__(self, folder: Path, split: str, start: int = 0, stop: int | None = None) -> None:
-        self.manifest = read_image_manifest(folder)
+        self.folder, self.manifest = folder, read_image_manifest(folder)
         stop = self.manifest.rows(split) if stop is None else stop
         shards, skipped = _overlapping(self.manifest.splits[split], start, stop)
-        table = _read_split(folder, shards, ["key", "label", "image"]).slice(start - skipped, stop - start)
+        table = _read_split(folder, shards, ["key", "label", "image", "width", "height"]).slice(
+            start - skipped, stop - start
+        )
         self.keys: list[str] = table["key"].to_pylist()
         self.labels = table["label"].to_numpy()
+        self.shorter_sides = np.minimum(table["width"].to_numpy(), table["height"].to_numpy())
+        """Pixels of each image as it is stored."""
         self._images = table["image"]  # in chunks: one array of bytes ends at 2 GiB
 
     def __len__(self) -> int:
