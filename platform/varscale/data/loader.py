@@ -64,6 +64,8 @@ class ImageShards:
 
     def __init__(self, folder: Path, split: str, start: int = 0, stop: int | None = None) -> None:
         self.folder, self.manifest = folder, read_image_manifest(folder)
+        if split not in self.manifest.splits:
+            raise UserError(f"{folder}: no split '{split}'; it has {', '.join(self.manifest.splits)}")
         stop = self.manifest.rows(split) if stop is None else stop
         shards, skipped = _overlapping(self.manifest.splits[split], start, stop)
         table = _read_split(folder, shards, ["key", "label", "image", "width", "height"]).slice(

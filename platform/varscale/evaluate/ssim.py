@@ -11,12 +11,12 @@ K1, K2 = 0.01, 0.03
 
 
 def ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """SSIM [B] of two batches of images [B, C, H, W] in [-1, 1], H and W at least 11.
+    """SSIM, float64 [B], of two batches of images [B, C, H, W] in [-1, 1], H and W at least 11.
 
     Images are taken to [0, 1] (data range 1); each channel counts alike; only windows wholly inside the image count;
     variances are those of the Gaussian weights (no n - 1 correction).
     """
-    a, b = (a.float() + 1) / 2, (b.float() + 1) / 2
+    a, b = (a.double() + 1) / 2, (b.double() + 1) / 2  # variances of flat areas would drown in float32's rounding
     mean_a, mean_b = _blur(a), _blur(b)
     var_a, var_b = _blur(a * a) - mean_a**2, _blur(b * b) - mean_b**2
     covariance = _blur(a * b) - mean_a * mean_b

@@ -26,7 +26,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path}: not a file of weights alone: {str(error).splitlines()[0]}") from error
+        kind = "safetensors" if path.suffix == ".safetensors" else "torch's format, tensors alone"
+        raise UserError(f"{path}: not a readable weights file ({kind})") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{path}: wanted a flat state dict, key -> tensor")
     return state
