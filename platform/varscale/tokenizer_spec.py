@@ -60,6 +60,14 @@ class Perceptual(Section):
         return self
 
 
+class Muon(Section):
+    """Muon for the convolutions' weights; RGB layers, φ, codes, norms and biases stay with AdamW."""
+
+    lr: float = Field(gt=0)
+    """Peak learning rate; updates are scaled to the size of AdamW's."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+
+
 class Adversarial(Section):
     """A patch discriminator trained against the tokenizer (Esser et al. 2021, eq. 5 to 7)."""
 
@@ -85,6 +93,8 @@ class TokenizerRecipe(Section):
     """Global batch in images."""
     lr: float = Field(gt=0)
     """Peak learning rate of AdamW."""
+    muon: Muon | None = None
+    """Takes part of the weights over from AdamW."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(1.0, gt=0)
@@ -99,6 +109,8 @@ class TokenizerRecipe(Section):
     codebook_weight: float = Field(1.0, ge=0)
     commitment: float = Field(0.25, ge=0)
     """β of the quantizer's loss."""
+    pixels_train_codes: bool = False
+    """Let the losses on images reach codes and φ too; published training leaves them to the codebook term."""
     perceptual: Perceptual | None = None
     adversarial: Adversarial | None = None
     ema_decay: float = Field(0.998, ge=0, lt=1)

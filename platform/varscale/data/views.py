@@ -8,11 +8,13 @@ from types import TracebackType
 
 import numpy as np
 
-from varscale.data.images import ViewRule, training_view, validation_view
+from varscale.data.images import ViewRule, random_crop, resized, validation_view
 from varscale.data.loader import ImageShards, SampleOrder
 from varscale.errors import UserError
 
 PICTURED = 16
+KEPT_BYTES = 2**30
+"""Data sets that fit here once decoded are decoded once, not every epoch."""
 
 
 class TrainingViews:
@@ -29,6 +31,8 @@ class TrainingViews:
         self._shards, self._rule, self._seed = shards, rule, seed
         self._batch, self._share, self._rank = batch, share, rank
         self._order = SampleOrder(len(shards), seed)
+        self._kept: dict[int, np.ndarray] = {}
+        self._keeps = len(shards) * 3 * round(rule.resize_ratio * rule.size) ** 2 <= KEPT_BYTES
         self._pool = ThreadPoolExecutor(threads)
         self._ahead: dict[int, list[Future[np.ndarray]]] = {}
 
@@ -51,7 +55,12 @@ class TrainingViews:
         return [self._pool.submit(self._view, int(r), int(e)) for r, e in zip(rows, epochs, strict=True)]
 
     def _view(self, row: int, epoch: int) -> np.ndarray:
-        return training_view(self._shards.encoded(row), self._rule, self._seed, self._shards.keys[row], epoch)
+        image = self._kept.get(row)
+        if image is None:
+            image = resized(self._shards.encoded(row), self._rule)
+            if self._keeps:
+                self._kept[row] = image
+        return random_crop(image, self._rule, self._seed, self._shards.keys[row], epoch)
 
 
 def validation_batches(

@@ -81,12 +81,19 @@ class ZeroEngine:
     Args:
         model: on ``device``, with the same weights on every rank; parameters without gradient stay as they are.
         settings: batch split, ZeRO stage, precision, optimizer.
+        optimizer: in place of AdamW on all parameters; its groups say ``decayed`` and may say ``lr_scale``.
     """
 
-    def __init__(self, model: torch.nn.Module, settings: EngineSettings, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        settings: EngineSettings,
+        device: torch.device,
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> None:
         self._deepspeed = import_deepspeed(device)
         self._deepspeed.init_distributed(dist_backend=dist.get_backend())
-        optimizer = torch.optim.AdamW(_parameter_groups(model), lr=settings.lr, betas=settings.betas)
+        optimizer = optimizer or torch.optim.AdamW(parameter_groups(model), lr=settings.lr, betas=settings.betas)
         self._engine, *_ = self._deepspeed.initialize(
             model=model, optimizer=optimizer, config=_config(settings), dist_init_required=False
         )
@@ -106,7 +113,7 @@ class ZeroEngine:
             loss: ``loss(model, micro_batch)`` -> scalar mean over the micro-batch.
         """
         for group in self._engine.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
             group["weight_decay"] = weight_decay if group["decayed"] else 0.0
         losses = []
         grad_norm = 0.0
@@ -143,7 +150,8 @@ class ZeroEngine:
         return position
 
 
-def _parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
+def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
+    """Trained parameters in two groups, with and without weight decay."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = ((decayed, [p for name, p in named if is_decayed(name, p) == decayed]) for decayed in (True, False))
     return [{"params": params, "decayed": decayed} for decayed, params in groups]

@@ -31,15 +31,17 @@ from varscale.models.lpips import LPIPS
 from varscale.models.vqvae import VQVAE
 from varscale.schedule import lr_factor
 from varscale.tokenizer_plan import TokenizerRun
-from varscale.tokenizer_spec import TokenizerEvaluation
+from varscale.tokenizer_spec import Muon, TokenizerEvaluation
 from varscale.train.average import AveragedModel
 from varscale.train.codebook import CodeUsage, revive
-from varscale.train.engine import EngineSettings, ZeroEngine
+from varscale.train.engine import EngineSettings, ZeroEngine, parameter_groups
 from varscale.train.loop import Observer, Place
+from varscale.train.muon import MuonAdamW
 from varscale.train.tokenizer_loss import Judged, TokenizerObjective, hinge_discriminator_loss
 
 LOG_EVERY = 16
 """Steps between records of training figures, each the mean over those steps."""
+RGB_LAYERS = ("encoder.conv_in.", "decoder.conv_out.")
 CRITIC = "discriminator"
 STATE_FILE = "state.safetensors"
 HITS, CPU = "hits", "cpu_seconds"
@@ -74,18 +76,22 @@ class TokenizerTraining:
         """Of all workers' steps so far, earlier attempts included."""
         recipe = run.recipe
         self.average = AveragedModel(self.model, recipe.ema_decay)
-        self._engine = self._new_engine(TokenizerObjective(self.model, recipe), recipe.lr, recipe.betas)
+        objective = TokenizerObjective(self.model, recipe)
+        optimizer = _muon_optimizer(objective, recipe.lr, recipe.betas, recipe.muon) if recipe.muon else None
+        self._engine = self._new_engine(objective, recipe.lr, recipe.betas, optimizer)
         self._critic: ZeroEngine | None = None
         if adversarial := recipe.adversarial:
             critic = discriminator or PatchDiscriminator(adversarial.channels, adversarial.layers)
             self._critic = self._new_engine(critic, self._critic_lr, adversarial.betas)
 
-    def _new_engine(self, module: nn.Module, lr: float, betas: tuple[float, float]) -> ZeroEngine:
+    def _new_engine(
+        self, module: nn.Module, lr: float, betas: tuple[float, float], optimizer: torch.optim.Optimizer | None = None
+    ) -> ZeroEngine:
         run = self.run
         settings = EngineSettings(
             lr, betas, run.recipe.clip, run.micro_batch, run.accumulation, zero_stage=0, precision=run.precision
         )
-        engine = ZeroEngine(module.to(self.place.device), settings, self.place.device)
+        engine = ZeroEngine(module.to(self.place.device), settings, self.place.device, optimizer)
         engine.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not before: DeepSpeed
         return engine  # broadcasts weights as flat bytes
 
@@ -187,6 +193,19 @@ def train(training: TokenizerTraining, data: TokenizerData, observer: Observer, 
                 with window.paused():
                     observer.on_checkpoint(done)
     return quality
+
+
+def _muon_optimizer(objective: TokenizerObjective, lr: float, betas: tuple[float, float], muon: Muon) -> MuonAdamW:
+    """Muon on the convolutions between the RGB layers and outside the quantizer, AdamW on the rest."""
+    chosen = {
+        id(parameter)
+        for name, parameter in objective.tokenizer.named_parameters()
+        if parameter.dim() == 4 and not name.startswith(RGB_LAYERS) and not name.startswith("quantize.")
+    }
+    groups = parameter_groups(objective)
+    matrices = {"params": [p for group in groups for p in group["params"] if id(p) in chosen], "decayed": True}
+    rest = [{**group, "params": [p for p in group["params"] if id(p) not in chosen]} for group in groups]
+    return MuonAdamW([*rest, matrices | {"lr_scale": muon.lr / lr, "momentum": muon.momentum}], lr=lr, betas=betas)
 
 
 def _micro_batches(images: torch.Tensor, run: TokenizerRun, place: Place) -> list[torch.Tensor]:

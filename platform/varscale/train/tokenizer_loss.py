@@ -83,7 +83,7 @@ class TokenizerObjective(nn.Module):
             discriminator: any module from images to logits, if it takes part; it gets no gradient here.
         """
         recipe = self._recipe
-        output, quantized = self.tokenizer(images)
+        output, quantized = self.tokenizer(images, recipe.pixels_train_codes)
         output = output.float()
         terms = {"l2": F.mse_loss(output, images), "l1": F.l1_loss(output, images)}
         error = recipe.l2_weight * terms["l2"] + recipe.l1_weight * terms["l1"]
