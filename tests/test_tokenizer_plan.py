@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from varscale.errors import UserError
-from varscale.models.vqvae import VQVAE
 from varscale.shapes import VQVAEConfig
 from varscale.study.tokenizer_forecast import forward_flops, tokenizer_table
 from varscale.study_file import load_tokenizer_study
@@ -55,20 +51,11 @@ def test_imagenet_specification_names_every_hyper_parameter(root: Path) -> None:
     assert type(study.recipe.adversarial).model_fields.keys() == study.recipe.adversarial.model_fields_set
 
 
-def test_imagenet_recipe_takes_steps_at_reduced_size(root: Path) -> None:
+def test_imagenet_recipe_takes_steps_at_reduced_size(root: Path, alone: Place) -> None:
     run = make_run(imagenet(root, *REDUCED), "fingerprint")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
-    dist.init_process_group("gloo", rank=0, world_size=1)
-    try:
-        training = TokenizerTraining(run, Place(0, 1, torch.device("cpu")), None)
-        assert isinstance(training.model, VQVAE)
-        images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        figures = [training.step(step, [images]) for step in range(2)]
-    finally:
-        dist.destroy_process_group()
+    training = TokenizerTraining(run, alone, None)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    figures = [training.step(step, [images]) for step in range(2)]
     assert "train/discriminator" not in figures[0]
     assert figures[1]["train/discriminator"].isfinite()
     assert figures[1]["train/adversarial_weight"].item() == 0.5  # not adaptive

@@ -22,6 +22,8 @@ class TokenizerRun:
     recipe: TokenizerRecipe
     precision: str
     warmup_steps: int
+    quantize_from: int
+    """The step at which the codebook is made; before it the decoder sees the encoder's own latents."""
     micro_batch: int
     accumulation: int
     workers: int
@@ -70,7 +72,7 @@ def make_run(study: TokenizerStudy, data_fingerprint: str, node_cpus: int = 1) -
         UserError: a batch that does not divide.
     """
     recipe, resources = study.recipe, study.resources
-    warmup = round(recipe.warmup_fraction * recipe.steps)
+    warmup, quantize_from = (round(share * recipe.steps) for share in (recipe.warmup_fraction, recipe.quantize_from))
     micro_batch, accumulation = _batch_split(study)
     shared_cpus = 1 if resources.gpus_per_worker else max(1, node_cpus // resources.workers)
     return TokenizerRun(
@@ -80,12 +82,13 @@ def make_run(study: TokenizerStudy, data_fingerprint: str, node_cpus: int = 1) -
         recipe=recipe,
         precision=study.engine.precision,
         warmup_steps=warmup,
+        quantize_from=quantize_from,
         micro_batch=micro_batch,
         accumulation=accumulation,
         workers=resources.workers,
         cpus_per_worker=resources.cpus_per_worker or shared_cpus,
         gpus_per_worker=resources.gpus_per_worker,
-        evaluate_at=evaluation_steps(recipe.steps, warmup, study.evaluation.points),
+        evaluate_at=evaluation_steps(recipe.steps, max(warmup, quantize_from + 1), study.evaluation.points),
         checkpoint_every=study.checkpoints.every_steps,
         settings=_settings(study, data_fingerprint),
     )

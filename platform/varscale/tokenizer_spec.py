@@ -95,6 +95,8 @@ class TokenizerRecipe(Section):
     """Peak learning rate of AdamW."""
     muon: Muon | None = None
     """Takes part of the weights over from AdamW."""
+    codebook_lr_scale: float = Field(1.0, gt=0)
+    """Learning rate of the codes, as a multiple of ``lr``."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(1.0, gt=0)
@@ -109,15 +111,14 @@ class TokenizerRecipe(Section):
     codebook_weight: float = Field(1.0, ge=0)
     commitment: float = Field(0.25, ge=0)
     """β of the quantizer's loss."""
-    pixels_train_codes: bool = False
-    """Let the losses on images reach codes and φ too; published training leaves them to the codebook term."""
     perceptual: Perceptual | None = None
     adversarial: Adversarial | None = None
     ema_decay: float = Field(0.998, ge=0, lt=1)
     """Decay a step of the averaged weights, which are the ones kept."""
+    quantize_from: float = Field(0.0, ge=0, lt=1)
+    """Share of the steps that go without the quantizer; then the codebook begins as k-means of the residuals."""
     revive_every: int = Field(50, gt=0)
-    """Every so many steps, codes not used since the last time move onto residuals of the current batch. At step 0
-    none has been used: the codebook begins as a sample of the data."""
+    """Every so many steps, codes not used since the last time move onto residuals of the current batch."""
     revive_until: float = Field(0.8, ge=0, le=1)
     """Share of the steps after which codes are left alone, so that the codebook settles."""
 
@@ -150,7 +151,7 @@ class TokenizerEvaluation(Section):
     """What is measured while it trains: PSNR, SSIM and use of codes on validation images, with averaged weights."""
 
     points: int = Field(8, ge=2)
-    """Validations, log-spaced from the end of warm-up to the last step."""
+    """Validations, log-spaced from the end of warm-up (and the codebook's first step) to the last step."""
     images: int | None = Field(None, ge=1)
     """Only the first so many images until the last step, which takes all."""
     batch: int = Field(64, gt=0)

@@ -8,7 +8,7 @@ from torch import nn
 from varscale.models.vqvae import VQVAE
 from varscale.shapes import VQVAEConfig
 from varscale.train.average import AveragedModel
-from varscale.train.codebook import CodeUsage, revive
+from varscale.train.codebook import CodeUsage, found_codebook, kmeans, revive
 from varscale.train.loop import Place
 
 ALONE = Place(0, 1, torch.device("cpu"))
@@ -64,6 +64,30 @@ def test_revival_is_a_function_of_seed_and_step_however_the_batch_is_cut() -> No
     assert torch.allclose(codes(list(batch.split(2)), 0, 5), first, atol=1e-6)
     assert not torch.allclose(codes([batch], 0, 6), first)
     assert not torch.allclose(codes([batch], 1, 5), first)
+
+
+def test_kmeans_finds_clusters_and_leaves_none_empty() -> None:
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    x = corners.repeat_interleave(100, dim=0) + 0.1 * torch.randn(300, 2, generator=generator)
+    centres = kmeans(x, 6, generator)
+    assert torch.cdist(corners, centres).min(dim=1).values.max() < 0.2
+    assert torch.cdist(centres, corners).min(dim=1).values.max() < 1
+    assert kmeans(corners, 5, generator).shape == (5, 2)  # fewer vectors than centres
+
+
+def test_a_codebook_of_the_data_keeps_it_better_than_a_random_one() -> None:
+    def error(model: VQVAE) -> float:
+        with torch.no_grad():
+            return model.quantize(model.encode(images(64))).commitment_loss.item()
+
+    model = tokenizer()
+    before = error(model)
+    found_codebook(model, [[images(32)], [images(64)[32:]]], seed=0, place=ALONE)
+    assert error(model) < before / 2
+    again = tokenizer()
+    found_codebook(again, [list(images(32).split(16)), [images(64)[32:]]], seed=0, place=ALONE)
+    assert torch.allclose(again.quantize.embedding.weight, model.quantize.embedding.weight, atol=1e-5)
 
 
 def test_average_warms_up_then_decays() -> None:

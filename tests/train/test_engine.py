@@ -92,15 +92,6 @@ def train(of: Cell, place: loop.Place, start: Path | None = None, save: Path | N
     return log, engine.full_state_dict()
 
 
-@pytest.fixture(scope="module")
-def alone():
-    """A process group of one."""
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
-    dist.init_process_group("gloo", rank=0, world_size=1)
-    yield loop.Place(0, 1, torch.device("cpu"))
-    dist.destroy_process_group()
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

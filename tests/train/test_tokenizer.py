@@ -97,17 +97,15 @@ def images(picture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-@pytest.fixture(scope="module")
-def alone():
-    """A process group of one."""
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
-    dist.init_process_group("gloo", rank=0, world_size=1)
-    yield Place(0, 1, torch.device("cpu"))
-    dist.destroy_process_group()
-
-
 @pytest.mark.parametrize(
-    "change", ["engine.precision=fp32", "engine.precision=bf16", "recipe.muon={lr: 1.0e-3}", "recipe.revive_every=3"]
+    "change",
+    [
+        "engine.precision=fp32",
+        "engine.precision=bf16",
+        "recipe.muon={lr: 1.0e-3}",
+        "recipe.revive_every=3",
+        "recipe.quantize_from=0.7",
+    ],
 )
 def test_resumed_training_equals_uninterrupted_to_the_last_bit(
     alone: Place, images: Path, tmp_path: Path, change: str
@@ -128,6 +126,19 @@ def test_accumulated_micro_batches_train_as_one_batch(alone: Place, images: Path
     twice, _ = outcome(resolved(plain, "engine.micro_batch=4"), images, alone)
     names = [name for name in once if name.startswith("average.") and "hit" not in name]
     assert max((once[n] - twice[n]).abs().max().item() for n in names) < 1e-4
+
+
+def test_without_the_quantizer_codes_wait_until_they_are_made(alone: Place, images: Path) -> None:
+    state, metrics = outcome(resolved("recipe.quantize_from=0.5", "recipe.weight_decay=0.0"), images, alone)
+    assert [step for step, found in metrics if "val/psnr_db" in found] == [6, STEPS]
+    assert state["hits"].sum() == 5 % 4 * 8 * 85  # steps since the last revival
+    assert metrics[-1][1]["val/codes_used_percent"] > 20
+
+
+def test_codes_learn_at_their_own_rate(alone: Place, images: Path) -> None:
+    slow, fast = (outcome(resolved(f"recipe.codebook_lr_scale={scale}"), images, alone)[0] for scale in (1e-6, 1.0))
+    name = "tokenizer.tokenizer.quantize.embedding.weight"
+    assert not torch.equal(slow[name], fast[name])
 
 
 def test_any_discriminator_can_be_handed_in(alone: Place, images: Path) -> None:

@@ -86,3 +86,13 @@ def test_straight_through_reaches_the_encoder_and_codebook_terms_the_codes() -> 
     model = objective(codebook_weight=1.0, commitment=0.0)
     model(images(), None, None).total.backward()
     assert model.tokenizer.quantize.embedding.weight.grad.abs().sum() > 0
+
+
+def test_without_the_quantizer_its_terms_are_left_out() -> None:
+    model = objective()
+    judged = model(images(), None, None, quantize=False)
+    assert judged.tokens is None
+    assert judged.terms.keys() == {"l1", "l2"}
+    assert judged.total.item() == pytest.approx((judged.terms["l2"] + 0.2 * judged.terms["l1"]).item())
+    latents = model.tokenizer.encode(images())
+    assert torch.equal(judged.output, model.tokenizer.decoder(model.tokenizer.post_quant_conv(latents)))

@@ -62,7 +62,7 @@ class Quantized:
     """What the training forward returns."""
 
     f_hat: torch.Tensor
-    """[B, C, H, W], with the straight-through gradient to f, and to codes and φ where that was asked for."""
+    """[B, C, H, W], with the straight-through gradient to f."""
     codebook_loss: torch.Tensor
     """Mean over scales of mse(f̂_k, sg f): gradients reach codes and φ."""
     commitment_loss: torch.Tensor
@@ -119,12 +119,8 @@ class MultiScaleQuantizer(nn.Module):
             return torch.cat([tokens for tokens, _ in self._residual_walk(f.float())], dim=1)
 
     @full_precision
-    def forward(self, f: torch.Tensor, pixels_train_codes: bool = False) -> Quantized:
-        """Training forward: straight-through f̂, both quantizer losses, tokens (VAR.md 1.5).
-
-        Args:
-            pixels_train_codes: let gradients of f̂ reach codes and φ as well as f; published training does not.
-        """
+    def forward(self, f: torch.Tensor) -> Quantized:
+        """Training forward: straight-through f̂, both quantizer losses, tokens (VAR.md 1.5)."""
         f = f.float()
         f_detached = f.detach()
         f_hat = torch.zeros_like(f)
@@ -136,7 +132,7 @@ class MultiScaleQuantizer(nn.Module):
             commitment = commitment + F.mse_loss(f_hat.detach(), f)
             tokens.append(token)
         n_scales = len(self.patch_nums)
-        straight_through = f_hat + (f - f_detached) if pixels_train_codes else f + (f_hat - f).detach()
+        straight_through = f + (f_hat - f).detach()
         return Quantized(straight_through, codebook / n_scales, commitment / n_scales, torch.cat(tokens, dim=1))
 
     @full_precision

@@ -8,15 +8,12 @@ the batch. Two engines: the tokenizer's, and the discriminator's where training 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from lawfit import schema
@@ -31,17 +28,17 @@ from varscale.models.lpips import LPIPS
 from varscale.models.vqvae import VQVAE
 from varscale.schedule import lr_factor
 from varscale.tokenizer_plan import TokenizerRun
-from varscale.tokenizer_spec import Muon, TokenizerEvaluation
+from varscale.tokenizer_spec import TokenizerEvaluation
 from varscale.train.average import AveragedModel
-from varscale.train.codebook import CodeUsage, revive
-from varscale.train.engine import EngineSettings, ZeroEngine, parameter_groups
+from varscale.train.codebook import FOUNDING_IMAGES, CodeUsage, found_codebook, revive
+from varscale.train.engine import EngineSettings, ZeroEngine
 from varscale.train.loop import Observer, Place
-from varscale.train.muon import MuonAdamW
 from varscale.train.tokenizer_loss import Judged, TokenizerObjective, hinge_discriminator_loss
+from varscale.train.tokenizer_optimizer import tokenizer_optimizer
+from varscale.train.window import Window
 
 LOG_EVERY = 16
 """Steps between records of training figures, each the mean over those steps."""
-RGB_LAYERS = ("encoder.conv_in.", "decoder.conv_out.")
 CRITIC = "discriminator"
 STATE_FILE = "state.safetensors"
 HITS, CPU = "hits", "cpu_seconds"
@@ -77,8 +74,7 @@ class TokenizerTraining:
         recipe = run.recipe
         self.average = AveragedModel(self.model, recipe.ema_decay)
         objective = TokenizerObjective(self.model, recipe)
-        optimizer = _muon_optimizer(objective, recipe.lr, recipe.betas, recipe.muon) if recipe.muon else None
-        self._engine = self._new_engine(objective, recipe.lr, recipe.betas, optimizer)
+        self._engine = self._new_engine(objective, recipe.lr, recipe.betas, tokenizer_optimizer(objective, recipe))
         self._critic: ZeroEngine | None = None
         if adversarial := recipe.adversarial:
             critic = discriminator or PatchDiscriminator(adversarial.channels, adversarial.layers)
@@ -104,10 +100,11 @@ class TokenizerTraining:
         """Take ``step`` on this rank's micro-batches; return the figures of it, scalars by name."""
         recipe, adversarial = self.run.recipe, self.run.recipe.adversarial
         critic = self._critic if adversarial and step >= adversarial.start_step else None
+        quantize = step >= self.run.quantize_from
         judged: list[Judged] = []
 
         def loss(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-            judged.append(model(images, self._perceptual, critic.module if critic else None))
+            judged.append(model(images, self._perceptual, critic.module if critic else None, quantize))
             return judged[-1].total
 
         factor = self.lr_factor(step)
@@ -118,23 +115,37 @@ class TokenizerTraining:
             verdict = critic.step(pairs, _critic_loss, self._critic_lr * factor, recipe.weight_decay)
             figures[schema.TRAIN + CRITIC] = verdict.loss
         self.average.update(self.model, step)
-        self.usage.add(torch.cat([each.tokens for each in judged]), step)
+        if quantize:
+            tokens = torch.cat([each.tokens for each in judged if each.tokens is not None])
+            self.usage.add(tokens, step - self.run.quantize_from)
         for term in judged[0].terms:
             figures[schema.TRAIN + term] = torch.stack([each.terms[term] for each in judged]).mean()
         return figures
 
+    def found_codebook(self, steps: list[list[torch.Tensor]]) -> None:
+        """Make the first codebook from the images of the coming steps."""
+        found_codebook(self.model, steps, self.run.seed, self.place)
+        self._renew_average(slice(None))
+
     def tend_codebook(self, step: int, batches: list[torch.Tensor]) -> dict[str, float]:
         """Before ``step``, at the end of a count: what was used in it; codes that were not are moved."""
-        recipe = self.run.recipe
-        if step % recipe.revive_every:
+        recipe, age = self.run.recipe, step - self.run.quantize_from
+        if age <= 0 or age % recipe.revive_every:
             return {}
         used = {schema.by_scale(schema.CODES_USED, k): value for k, value in enumerate(self.usage.used_percent())}
         moved = 0
         if step < recipe.revive_until * recipe.steps:
-            moved = revive(self.model, batches, self.usage.dead(), self.run.seed, step, self.place)
+            dead = self.usage.dead()
+            moved = revive(self.model, batches, dead, self.run.seed, step, self.place)
+            self._renew_average(dead)
         self.usage.reset()
         figures = {**used, schema.CODES_REVIVED: float(moved)}
-        return {schema.TRAIN + name: value for name, value in figures.items()} if step else {}
+        return {schema.TRAIN + name: value for name, value in figures.items()}
+
+    @torch.no_grad()
+    def _renew_average(self, codes: torch.Tensor | slice) -> None:
+        """Codes that were moved have no past to average."""
+        self.average.model.quantize.embedding.weight[codes] = self.model.quantize.embedding.weight[codes]
 
     def lr_factor(self, step: int) -> float:
         """Learning rate at ``step`` as a share of the peak."""
@@ -168,20 +179,23 @@ def train(training: TokenizerTraining, data: TokenizerData, observer: Observer, 
     A run whose loss is not finite ends there, without a validation.
     """
     run, place = training.run, training.place
-    window = _Window(training)
+    window = Window(training.place, run.recipe.batch)
     quality: dict[str, float] = {}
     with TrainingViews(
         data.train, data.rule, run.seed, run.recipe.batch, run.share, place.rank, run.cpus_per_worker
     ) as views:
         for step in range(start, run.steps):
-            batches = _micro_batches(to_tensor(views.take(step)), run, place)
+            if step == run.quantize_from:
+                coming = range(step, step + -(-FOUNDING_IMAGES // run.recipe.batch))
+                training.found_codebook([_micro_batches(views.take(s), run, place) for s in coming])
+            batches = _micro_batches(views.take(step), run, place)
             tended = training.tend_codebook(step, batches)
             if tended:
                 observer.on_metrics(step, tended)
             window.add(training.step(step, batches))
             done = step + 1
             if done % LOG_EVERY == 0 or done == run.steps:
-                figures = window.close() | {schema.LR: run.recipe.lr * training.lr_factor(step)}
+                figures = _figures(training, window.close(), step)
                 observer.on_metrics(done, figures)
                 if not math.isfinite(figures[schema.TRAIN_LOSS]):
                     return {}
@@ -195,21 +209,19 @@ def train(training: TokenizerTraining, data: TokenizerData, observer: Observer, 
     return quality
 
 
-def _muon_optimizer(objective: TokenizerObjective, lr: float, betas: tuple[float, float], muon: Muon) -> MuonAdamW:
-    """Muon on the convolutions between the RGB layers and outside the quantizer, AdamW on the rest."""
-    chosen = {
-        id(parameter)
-        for name, parameter in objective.tokenizer.named_parameters()
-        if parameter.dim() == 4 and not name.startswith(RGB_LAYERS) and not name.startswith("quantize.")
+def _figures(training: TokenizerTraining, means: dict[str, float], step: int) -> dict[str, float]:
+    """A window's means with what follows from them and from the steps before."""
+    training.cpu_seconds += means[schema.CPU_SECONDS]
+    return {
+        **means,
+        schema.TRAIN + schema.PSNR: psnr(means[schema.TRAIN + "l2"]),
+        schema.CPU_SECONDS: training.cpu_seconds,
+        schema.LR: training.run.recipe.lr * training.lr_factor(step),
     }
-    groups = parameter_groups(objective)
-    matrices = {"params": [p for group in groups for p in group["params"] if id(p) in chosen], "decayed": True}
-    rest = [{**group, "params": [p for p in group["params"] if id(p) not in chosen]} for group in groups]
-    return MuonAdamW([*rest, matrices | {"lr_scale": muon.lr / lr, "momentum": muon.momentum}], lr=lr, betas=betas)
 
 
-def _micro_batches(images: torch.Tensor, run: TokenizerRun, place: Place) -> list[torch.Tensor]:
-    parts = images.split(run.micro_batch)
+def _micro_batches(views: np.ndarray, run: TokenizerRun, place: Place) -> list[torch.Tensor]:
+    parts = to_tensor(views).split(run.micro_batch)
     return [part.to(place.device, memory_format=torch.channels_last) for part in parts]
 
 
@@ -225,50 +237,3 @@ def _validate(training: TokenizerTraining, data: TokenizerData, whole: bool) -> 
     batches = validation_batches(data.val, data.rule, count, evaluation.batch, place.rank, place.world_size)
     space = own_features(model) if whole else None
     return measure(model, batches, place.device, space, place.world_size).facts()
-
-
-class _Window:
-    """Training figures since the last record, and the time that training took."""
-
-    def __init__(self, training: TokenizerTraining) -> None:
-        self._training = training
-        self._figures: list[dict[str, torch.Tensor]] = []
-        self._clock = _Clock()
-
-    def add(self, figures: dict[str, torch.Tensor]) -> None:
-        self._figures.append(figures)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Time of the block is not training's."""
-        stopped = self._clock.elapsed()
-        yield
-        self._clock = _Clock(before=stopped)
-
-    def close(self) -> dict[str, float]:
-        """Means over the window and all ranks; then a new window begins."""
-        training, place = self._training, self._training.place
-        names = sorted({name for figures in self._figures for name in figures})
-        means = [torch.stack([f[name].double().cpu() for f in self._figures if name in f]).mean() for name in names]
-        seconds, cpu_seconds = self._clock.elapsed()
-        sums = torch.stack([*means, torch.tensor(cpu_seconds, dtype=torch.float64)]).to(place.device)
-        if place.world_size > 1:
-            dist.all_reduce(sums)
-        *totals, cpu_seconds = sums.tolist()
-        training.cpu_seconds += cpu_seconds
-        metrics = {name: total / place.world_size for name, total in zip(names, totals, strict=True)}
-        metrics[schema.TRAIN + schema.PSNR] = psnr(metrics[schema.TRAIN + "l2"])
-        metrics[schema.IMAGES_PER_S] = len(self._figures) * training.run.recipe.batch / seconds
-        metrics[schema.CPU_SECONDS] = training.cpu_seconds
-        self._figures, self._clock = [], _Clock()
-        return metrics
-
-
-class _Clock:
-    """Wall and CPU seconds of this process since it was made, and before."""
-
-    def __init__(self, before: tuple[float, float] = (0.0, 0.0)) -> None:
-        self._wall, self._cpu = time.monotonic() - before[0], time.process_time() - before[1]
-
-    def elapsed(self) -> tuple[float, float]:
-        return time.monotonic() - self._wall, time.process_time() - self._cpu

@@ -58,8 +58,8 @@ class Judged:
     """Scalars by name: ``l2``, ``l1``, ``codebook``, ``commitment``, and those of losses that are on."""
     output: torch.Tensor
     """Reconstructions [B, 3, S, S], not clamped."""
-    tokens: torch.Tensor
-    """int64 [B, L]."""
+    tokens: torch.Tensor | None
+    """int64 [B, L]; None without the quantizer."""
 
 
 class TokenizerObjective(nn.Module):
@@ -75,23 +75,28 @@ class TokenizerObjective(nn.Module):
         self.tokenizer = tokenizer
         self._recipe = recipe
 
-    def forward(self, images: torch.Tensor, perceptual: LPIPS | None, discriminator: nn.Module | None) -> Judged:
+    def forward(
+        self, images: torch.Tensor, perceptual: LPIPS | None, discriminator: nn.Module | None, quantize: bool = True
+    ) -> Judged:
         """Judge the reconstruction of ``images`` [B, 3, S, S] in [-1, 1].
 
         Args:
             perceptual: the frozen distance, if it takes part.
             discriminator: any module from images to logits, if it takes part; it gets no gradient here.
+            quantize: without, the decoder sees the encoder's own latents and the quantizer's terms are left out.
         """
         recipe = self._recipe
-        output, quantized = self.tokenizer(images, recipe.pixels_train_codes)
+        output, quantized = self.tokenizer(images) if quantize else (self.tokenizer.unquantized(images), None)
         output = output.float()
         terms = {"l2": F.mse_loss(output, images), "l1": F.l1_loss(output, images)}
         error = recipe.l2_weight * terms["l2"] + recipe.l1_weight * terms["l1"]
         if perceptual is not None and recipe.perceptual:
             terms["perceptual"] = perceptual(output, images).mean()
             error = error + recipe.perceptual.weight * terms["perceptual"]
-        terms["codebook"], terms["commitment"] = quantized.codebook_loss, quantized.commitment_loss
-        total = error + recipe.codebook_weight * terms["codebook"] + recipe.commitment * terms["commitment"]
+        total = error
+        if quantized is not None:
+            terms["codebook"], terms["commitment"] = quantized.codebook_loss, quantized.commitment_loss
+            total = total + recipe.codebook_weight * terms["codebook"] + recipe.commitment * terms["commitment"]
         if discriminator is not None and recipe.adversarial:
             terms["adversarial"] = hinge_generator_loss(_frozen_call(discriminator, output).float())
             ratio = torch.ones(())
@@ -99,7 +104,8 @@ class TokenizerObjective(nn.Module):
                 ratio = adaptive_weight(error, terms["adversarial"], self.tokenizer.decoder.conv_out.weight)
             terms["adversarial_weight"] = recipe.adversarial.weight * ratio
             total = total + terms["adversarial_weight"] * terms["adversarial"]
-        return Judged(total, {k: v.detach() for k, v in terms.items()}, output.detach(), quantized.tokens)
+        tokens = quantized.tokens if quantized is not None else None
+        return Judged(total, {k: v.detach() for k, v in terms.items()}, output.detach(), tokens)
 
 
 def _frozen_call(module: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Muon for convolutions, beside AdamW for the rest, in one optimizer, so that an engine holds and saves both as one.
+"""A tokenizer's optimizer: AdamW, and Muon for convolutions where asked, as one, so that an engine saves it as one.
 
 Muon (Jordan et al. 2024) makes the momentum of a weight orthogonal before each update: all its directions move alike,
 where AdamW lets a few dominate. torch's own step does the work; it wants matrices, and gets each convolution as
@@ -13,6 +13,13 @@ from typing import Any
 
 import torch
 from torch.optim._muon import DEFAULT_A, DEFAULT_B, DEFAULT_C, DEFAULT_NS_STEPS, EPS, muon
+
+from varscale.tokenizer_spec import TokenizerRecipe
+from varscale.train.engine import parameter_groups
+from varscale.train.tokenizer_loss import TokenizerObjective
+
+NOT_MATRICES = ("encoder.conv_in.", "decoder.conv_out.", "quantize.")
+"""The layers at RGB, and φ."""
 
 
 class MuonAdamW(torch.optim.AdamW):
@@ -61,3 +68,23 @@ def _as_matrices(weight: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Te
         return weight.view(len(weight), -1), gradient.reshape(len(weight), -1)
     columns_last = (0, 2, 3, 1)
     return weight.permute(columns_last).view(len(weight), -1), gradient.permute(columns_last).reshape(len(weight), -1)
+
+
+def tokenizer_optimizer(objective: TokenizerObjective, recipe: TokenizerRecipe) -> MuonAdamW:
+    """The optimizer of a recipe: codes with their own learning rate, convolutions with Muon if it is on."""
+    codes = objective.tokenizer.quantize.embedding.weight
+    matrices = {
+        id(parameter)
+        for name, parameter in objective.tokenizer.named_parameters()
+        if recipe.muon and parameter.dim() == 4 and not name.startswith(NOT_MATRICES)
+    }
+    groups = []
+    for group in parameter_groups(objective):
+        rest = [p for p in group["params"] if id(p) not in matrices and p is not codes]
+        groups.append({**group, "params": rest})
+    groups.append({"params": [codes], "decayed": False, "lr_scale": recipe.codebook_lr_scale})
+    if recipe.muon:
+        chosen = [p for p in objective.parameters() if id(p) in matrices]
+        scale = recipe.muon.lr / recipe.lr
+        groups.append({"params": chosen, "decayed": True, "lr_scale": scale, "momentum": recipe.muon.momentum})
+    return MuonAdamW(groups, lr=recipe.lr, betas=recipe.betas)

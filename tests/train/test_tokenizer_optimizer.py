@@ -1,4 +1,4 @@
-"""Muon beside AdamW in one optimizer."""
+"""AdamW, and Muon beside it, in one optimizer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from varscale.train.muon import MuonAdamW
+from varscale.train.tokenizer_optimizer import MuonAdamW
 
 
 def gradients() -> list[torch.Tensor]:
