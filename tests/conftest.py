@@ -6,14 +6,14 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
-import torch.distributed as dist
 from PIL import Image
 
-from varscale.train.loop import Place
+if TYPE_CHECKING:
+    from varscale.train.loop import Place
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -36,6 +36,11 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def alone() -> Iterator[Place]:
     """A process group of one, for the whole session: DeepSpeed keeps hold of the first it sees."""
+    import torch
+    import torch.distributed as dist
+
+    from varscale.train.loop import Place
+
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

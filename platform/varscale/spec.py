@@ -50,7 +50,7 @@ class Data(Section):
     image_size: int = Field(gt=0)
     """Side in pixels."""
     resize_ratio: float = Field(1.125, ge=1, le=4)
-    """Shorter side is resized to this times image_size before the crop."""
+    """Shorter side is resized to this times image_size before the crop; at 1 a square image is seen whole."""
     flip: bool = False
     """Mirror half of the training views."""
     views: int = Field(1, ge=1)

@@ -12,8 +12,8 @@ import torch
 
 from lawfit import schema
 from varscale.data.images import ViewRule
-from varscale.data.loader import ImageShards
-from varscale.data.views import check_sides, shown_views, validation_batches
+from varscale.data.loader import ImageShards, check_sides
+from varscale.data.views import shown_views, validation_batches
 from varscale.device import best_device
 from varscale.errors import UserError
 from varscale.evaluate.features import INCEPTION, SPACES, TOKENIZER, FeatureSpace, fixed_features, own_features
@@ -78,8 +78,8 @@ def assess(tokenizer: Path, images: Path, question: Question) -> Answer:
     device = best_device(1)
     model = loaded.model.to(device)
     space = _space(model, question, device)
+    check_sides(images, question.split, model.cfg.image_size)
     shards = ImageShards(images, question.split)
-    check_sides(shards, model.cfg.image_size)
     rule = ViewRule(model.cfg.image_size, _resize_ratio(loaded, question))
     count = min(question.images or len(shards), len(shards))
     batches = validation_batches(shards, rule, count, question.batch)

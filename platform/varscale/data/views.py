@@ -10,7 +10,6 @@ import numpy as np
 
 from varscale.data.images import ViewRule, random_crop, resized, validation_view
 from varscale.data.loader import ImageShards, SampleOrder
-from varscale.errors import UserError
 
 PICTURED = 16
 KEPT_BYTES = 2**30
@@ -76,15 +75,3 @@ def shown_views(shards: ImageShards, rule: ViewRule) -> np.ndarray:
     """Centre views uint8 [≤ PICTURED, 3, S, S] of images evenly spread over the split: what pictures show."""
     rows = np.linspace(0, len(shards) - 1, min(PICTURED, len(shards))).round().astype(int)
     return np.stack([validation_view(shards.encoded(row), rule) for row in rows])
-
-
-def check_sides(shards: ImageShards, side: int) -> None:
-    """Refuse images that would have to be enlarged: what is reconstructed would not be what was stored.
-
-    Raises:
-        UserError: naming the first image whose shorter side is below ``side`` pixels.
-    """
-    small = np.flatnonzero(shards.shorter_sides < side)
-    if len(small):
-        key, found = shards.keys[small[0]], shards.shorter_sides[small[0]]
-        raise UserError(f"{shards.folder}: '{key}' is {found} px wide or high; wanted at least {side} px")

@@ -12,9 +12,8 @@ from ray.train import TrainingFailedError
 
 from lawfit import schema
 from varscale.data.images import ViewRule
-from varscale.data.loader import ImageShards
+from varscale.data.loader import check_sides
 from varscale.data.schema import read_image_manifest
-from varscale.data.views import check_sides
 from varscale.errors import EnvironmentalError, UserError
 from varscale.models.lpips import load_lpips
 from varscale.models.store import load_model
@@ -78,10 +77,9 @@ def _finished(output: Path, run: TokenizerRun) -> dict[str, float] | None:
 
 def _check_inputs(run: TokenizerRun, images: Path) -> None:
     for split in ("train", "val"):
-        shards = ImageShards(images, split)
-        check_sides(shards, run.vqvae.image_size)
-        if len(shards) < run.workers:
-            raise UserError(f"{images}: split '{split}' has {len(shards)} images for {run.workers} workers")
+        check_sides(images, split, run.vqvae.image_size)
+        if (rows := read_image_manifest(images).rows(split)) < run.workers:
+            raise UserError(f"{images}: split '{split}' has {rows} images for {run.workers} workers")
     perceptual = run.recipe.perceptual
     if perceptual and perceptual.vgg16 and perceptual.heads:
         load_lpips(Path(perceptual.vgg16), Path(perceptual.heads))
@@ -90,9 +88,10 @@ def _check_inputs(run: TokenizerRun, images: Path) -> None:
 
 
 def _claim(folder: Path, run: TokenizerRun) -> None:
-    """Make the checkpoint folder this run's, unless an unfinished run with other settings has it."""
+    """Make the checkpoint folder this run's, unless it holds a checkpoint with other settings."""
     path = folder / SETTINGS_FILE
-    if path.is_file() and (differs := difference(run.settings, json.loads(path.read_text()))):
+    theirs = json.loads(path.read_text()) if any(folder.glob("step_*")) else run.settings
+    if differs := difference(run.settings, theirs):
         raise UserError(
             f"{folder}: holds an unfinished training with other settings ({differs}); finish it with those, name"
             " another output, or remove that folder"
