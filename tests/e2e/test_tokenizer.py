@@ -14,7 +14,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from small_study import ROOT, environment
+from small_study import ROOT, environment, wait_until_ray_is_gone
 
 from lawfit import schema
 from varscale.data.images import ViewRule
@@ -81,6 +81,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, picture_folder: Path, vars
         finally:
             os.kill(first.pid, signal.SIGKILL)
             first.wait()
+    wait_until_ray_is_gone(first.pid)
     refused = varscale(*arguments, "--set", "recipe.clip=0.5")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
     assert "holds an unfinished training with other settings (recipe.clip is 0.5, there 1.0)" in refused.stderr

@@ -39,22 +39,26 @@ class RayObserver:
     ) -> None:
         self._recorder, self._run_id, self._place, self._save = recorder, run_id, place, save
         self._facts = {"world_size": place.world_size, **(facts or {})}
+        self._recorded = -1
 
     def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        self._recorded = step
         if self._place.rank == 0:
             self._recorder.log.remote(self._run_id, step, metrics)
 
     def on_checkpoint(self, step: int) -> None:
-        position = {"step": step, **self._facts}
+        position = {"step": step, "recorded": self._recorded, **self._facts}
         if self._place.rank == 0:
             ray.get(self._recorder.flush.remote())  # no record may be lost that a resume would pass over
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
             self._save(folder, position)
             if self._place.rank == 0:
                 write_json(folder / POSITION_FILE, position)
             checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report({"step": step}, checkpoint=checkpoint, checkpoint_dir_name=f"step_{step:07d}")
+            # A run that starts again beside another's checkpoints must not write to their names: Ray would delete both.
+            name = f"step_{step:07d}-{self._run_id[:8]}"
+            ray.train.report({"step": step}, checkpoint=checkpoint, checkpoint_dir_name=name)
 
 
 @contextmanager
@@ -68,10 +72,10 @@ def latest_checkpoint() -> Iterator[tuple[Path, dict[str, int]] | None]:
         yield Path(name), json.loads((Path(name) / POSITION_FILE).read_text())
 
 
-def records_reach(recorder: Any, run_id: str, step: int) -> bool:
-    """Whether the run's records go as far as a checkpoint at ``step``.
+def records_reach(recorder: Any, run_id: str, position: dict[str, int]) -> bool:
+    """Whether the run's records go as far as they had gone at a checkpoint.
 
     A checkpoint can outlive its records (a run deleted, another database): going on from it would leave a run that
     holds only the end of its curves.
     """
-    return ray.get(recorder.last_step.remote(run_id)) >= step
+    return ray.get(recorder.last_step.remote(run_id)) >= position["recorded"]

@@ -88,8 +88,9 @@ class TokenizerTraining:
             lr, betas, run.recipe.clip, run.micro_batch, run.accumulation, zero_stage=0, precision=run.precision
         )
         engine = ZeroEngine(module.to(self.place.device), settings, self.place.device, optimizer)
-        engine.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not before: DeepSpeed
-        return engine  # broadcasts weights as flat bytes
+        # Only now: DeepSpeed broadcasts weights as flat bytes, and would refuse this layout.
+        engine.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return engine
 
     @property
     def _critic_lr(self) -> float:

@@ -99,7 +99,7 @@ class TokenizerObjective(nn.Module):
             total = total + recipe.codebook_weight * terms["codebook"] + recipe.commitment * terms["commitment"]
         if discriminator is not None and recipe.adversarial:
             terms["adversarial"] = hinge_generator_loss(_frozen_call(discriminator, output).float())
-            ratio = torch.ones(())
+            ratio = output.new_ones(())
             if recipe.adversarial.adaptive:
                 ratio = adaptive_weight(error, terms["adversarial"], self.tokenizer.decoder.conv_out.weight)
             terms["adversarial_weight"] = recipe.adversarial.weight * ratio

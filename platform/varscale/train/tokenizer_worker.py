@@ -71,7 +71,7 @@ def _resume(training: TokenizerTraining, job: TokenizerJob) -> int:
         if found is None:
             return 0
         folder, position = found
-        if not records_reach(job.recorder, job.run_id, position["step"]):
+        if not records_reach(job.recorder, job.run_id, position):
             return 0
         training.load(folder)
     if training.place.rank == 0:

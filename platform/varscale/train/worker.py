@@ -90,7 +90,7 @@ def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
                 f" stage {position['zero_stage']}, not {place.world_size} at {cell.zero_stage}: starting again"
             )
             return 0
-        if not records_reach(job.recorder, job.run_id, position["step"]):
+        if not records_reach(job.recorder, job.run_id, position):
             return 0
         engine.load(folder)
     if place.rank == 0:
