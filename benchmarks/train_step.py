@@ -85,7 +85,7 @@ def measure(case: Case) -> Measured:
 
 
 def _engine(plan):
-    from varscale.train.engine import ZeroEngine
+    from varscale.train.engine import EngineSettings, ZeroEngine
 
     if not torch.distributed.is_initialized():
         os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
@@ -93,7 +93,7 @@ def _engine(plan):
     torch.manual_seed(0)
     model = VAR(plan.var, checkpoint_blocks=plan.activation_checkpointing)
     init_weights(model, adaln_gamma=0.5)
-    engine = ZeroEngine(model, plan, torch.device("cpu"))
+    engine = ZeroEngine(model, EngineSettings.of(plan), torch.device("cpu"))
     engine.module.train()
     return engine
 

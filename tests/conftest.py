@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from varscale.train.loop import Place
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -24,6 +31,23 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the reference data in {SHARED.name}/ beside the repository, which a plain clone lacks")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def alone() -> Iterator[Place]:
+    """A process group of one, for the whole session: DeepSpeed keeps hold of the first it sees."""
+    import torch
+    import torch.distributed as dist
+
+    from varscale.train.loop import Place
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
+    dist.init_process_group("gloo", rank=0, world_size=1)
+    yield Place(0, 1, torch.device("cpu"))
+    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="session")

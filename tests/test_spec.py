@@ -87,3 +87,21 @@ def test_by_depth_changes_one_size_only(quickstart: Path) -> None:
 def test_tokenizer_whose_scales_do_not_make_the_image_is_refused(root: Path) -> None:
     with pytest.raises(UserError, match=r"data\.image_size: 64, but patch_nums ending in 8 and 3 levels make 32"):
         load_tokenizer_study(root / "studies" / "tokenizer-emoji32.yaml", ["data.image_size=64"])
+
+
+@pytest.mark.parametrize(
+    ("override", "fragment"),
+    [
+        ("recipe.perceptual={vgg16: x.pth}", "name both files or neither"),
+        ("recipe={steps: 1, batch: 1, lr: 1, l1_weight: 0, l2_weight: 0}", "reconstruction needs one of them"),
+        ("recipe.adversarial={layers: 4}", "4 leave no patch of 32 px images"),
+        ("recipe.schedule=linear", "'cosine' or 'constant'"),
+        ("recipe.lrr=1", "unknown field; did you mean 'lr'?"),
+        ("resources.workers=0", "greater than or equal to 1"),
+    ],
+)
+def test_wrong_tokenizer_fields_are_refused(root: Path, override: str, fragment: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_tokenizer_study(root / "studies" / "tokenizer-emoji32.yaml", [override])
+    assert fragment in str(caught.value)
+    assert "\n" not in str(caught.value)

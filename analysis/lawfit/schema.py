@@ -27,6 +27,25 @@ FLOPS = "flops"
 FID = "fid"
 FD_TOKENIZER = "fd/tokenizer"
 
+# Of tokenizers: figures have one of these prefixes. A tokenizer's run has `train/<term>` and `val/<figure>`, the parent
+# run of a study that uses it `tokenizer/<figure>`.
+TRAIN = "train/"
+VAL = "val/"
+OF_TOKENIZER = "tokenizer/"
+PSNR = "psnr_db"
+SSIM = "ssim"
+FD_RECONSTRUCTION = "fd_reconstruction"
+CODES_USED = "codes_used_percent"
+CODE_PERPLEXITY = "code_perplexity"
+CODES_REVIVED = "codes_revived"
+CPU_SECONDS = "perf/cpu_seconds"
+
+
+def by_scale(name: str, k: int) -> str:
+    """Name of a figure of one scale, counted from 0."""
+    return f"{name}_scale_{k}"
+
+
 REQUIRED_METRICS = (VAL_LOSS, VAL_LOSS_LAST, VAL_ERROR, VAL_ERROR_LAST, FLOPS)
 """Every finished run has these, positive and finite at its last step (an error may be 0)."""
 
@@ -64,6 +83,7 @@ TAG_PARENT = "mlflow.parentRunId"
 
 KIND_STUDY = "study"
 KIND_CELL = "cell"
+KIND_TOKENIZER = "tokenizer"
 STATE_RUNNING = "running"
 STATE_FINISHED = "finished"
 STATE_FAILED = "failed"

@@ -20,10 +20,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-tokenizer_app = typer.Typer(help="Train the multi-scale tokenizer.", no_args_is_help=True)
+tokenizer_app = typer.Typer(help="Train the multi-scale tokenizer, and measure it.", no_args_is_help=True)
 app.add_typer(tokenizer_app, name="tokenizer")
 
 StudyFile = Annotated[Path, typer.Argument(help="The study, a YAML file such as studies/quickstart.yaml.")]
+TokenizerFile = Annotated[Path, typer.Argument(help="A YAML file such as studies/tokenizer-emoji32.yaml.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the file, e.g. --set budget.images=4096."),
@@ -52,26 +53,75 @@ def ingest(
     print(f"fingerprint {manifest.fingerprint}")
 
 
+@tokenizer_app.command("plan")
+def tokenizer_plan(spec: TokenizerFile, overrides: Overrides = None) -> None:
+    """Print what training a tokenizer will do and cost. Trains nothing."""
+    from varscale.study_file import load_tokenizer_study
+
+    study = load_tokenizer_study(spec, overrides)
+    from varscale.study.tokenizer_forecast import tokenizer_table
+
+    print(tokenizer_table(study))
+
+
 @tokenizer_app.command("train")
-def tokenizer_train(
-    spec: Annotated[Path, typer.Argument(help="A tokenizer file such as studies/tokenizer-emoji32.yaml.")],
-    overrides: Overrides = None,
-) -> None:
-    """Train a tokenizer and write its weights, quality and picture; recorded in MLflow."""
+def tokenizer_train(spec: TokenizerFile, overrides: Overrides = None) -> None:
+    """Train a tokenizer and write its weights and picture; run again, an interrupted training goes on."""
     from varscale.study_file import load_tokenizer_study
 
     study = load_tokenizer_study(spec, overrides)
     from varscale.study.cluster import connected
     from varscale.study.places import Places
-    from varscale.study.tokenizer import run_tokenizer_study
+    from varscale.study.stages import prepared_images
+    from varscale.study.tokenizer import train_tokenizer
 
+    places = Places.of(study)
     with connected(_debug()):
-        report = run_tokenizer_study(study, Places.of(study), _git_commit())
-    quality = report.facts["validation"]
-    print(f"{report.path}: validation PSNR {quality['psnr_db']:.2f} dB")
+        quality = train_tokenizer(study, prepared_images(study.data, places.store), places, _git_commit())
+    print(f"{study.output}: validation PSNR {quality['psnr_db']:.2f} dB")
     for name, value in quality.items():
-        print(f"  {name:<26} {value:.4g}")
-    print(f"pictures: {report.path.with_suffix('.png')}")
+        print(f"  {name:<32} {value:.4g}")
+    print(f"pictures: {Path(study.output).with_suffix('.png')}")
+
+
+@tokenizer_app.command("evaluate")
+def tokenizer_evaluate(
+    tokenizer: Annotated[Path, typer.Argument(help="A tokenizer's weights (.safetensors).")],
+    shards: Annotated[Path, typer.Argument(help="Image shards, as 'varscale ingest' makes them.")],
+    split: Annotated[str, typer.Option(help="Split of the shards.")] = "val",
+    features: Annotated[
+        str,
+        typer.Option(
+            help="Space of the Fréchet distance: tokenizer (its own encoder: circular), vgg16, or inception (rFID)."
+        ),
+    ] = "tokenizer",
+    weights: Annotated[Path | None, typer.Option(help="Weights of vgg16 or inception (.pth, .safetensors).")] = None,
+    images: Annotated[int | None, typer.Option(min=2, help="Only the first so many images.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
+    resize_ratio: Annotated[
+        float | None, typer.Option(min=1, help="Shorter side before the centre crop, times the tokenizer's side.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG to write: originals, then what each scale adds.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure PSNR, SSIM, Fréchet distance and use of codes by scale on any split of image shards."""
+    import json
+
+    from varscale.data.assess import Question, assess
+
+    answer = assess(tokenizer, shards, Question(split, features, weights, images, batch, resize_ratio, picture))
+    if features == "tokenizer":
+        print("rfd/tokenizer is circular: the tokenizer's own encoder is the judge", file=sys.stderr)
+    if answer.quality.images <= answer.dimensions:
+        few = f"{answer.quality.images} images for {answer.dimensions} feature dimensions"
+        print(f"{answer.distance_name} is biased: {few}", file=sys.stderr)
+    figures = answer.to_json()
+    if as_json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        shown = ", ".join(f"{v:.4g}" for v in value) if isinstance(value, list) else value
+        print(f"{name:<30} {shown:.5g}" if isinstance(shown, float) else f"{name:<30} {shown}")
 
 
 @app.command()
@@ -82,7 +132,7 @@ def tokenise(study_file: StudyFile, overrides: Overrides = None) -> None:
     from varscale.study.run import prepare
 
     with connected(_debug()):
-        prepared = prepare(study, places)
+        prepared = prepare(study, places, _git_commit())
     rows = {split: sum(shard.rows for shard in shards) for split, shards in prepared.manifest.splits.items()}
     print(f"{prepared.tokens}: " + ", ".join(f"{count:,} {split}" for split, count in rows.items()) + " rows")
 

@@ -16,6 +16,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def say(line: str) -> None:
+    """Tell the user where things stand."""
+    print(line, file=sys.stderr, flush=True)
+
+
 class Progress:
     """Counts units of work and prints rate and time left: in place on a terminal, every ten seconds in a log."""
 

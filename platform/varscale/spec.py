@@ -50,7 +50,7 @@ class Data(Section):
     image_size: int = Field(gt=0)
     """Side in pixels."""
     resize_ratio: float = Field(1.125, ge=1, le=4)
-    """Shorter side is resized to this times image_size before the crop."""
+    """Shorter side is resized to this times image_size before the crop; at 1 a square image is seen whole."""
     flip: bool = False
     """Mirror half of the training views."""
     views: int = Field(1, ge=1)
@@ -210,73 +210,4 @@ class Study(Section):
                 raise ValueError(
                     f"{name}.by_depth: depth {unknown[0]} is not in sizes.depths {list(self.sizes.depths)}"
                 )
-        return self
-
-
-class TokenizerShape(Section):
-    """Architecture of a multi-scale VQVAE; the published one is ch 160, V 4096, z 32 (VAR.md 1)."""
-
-    vocab_size: int = Field(gt=1, le=65536)
-    z_channels: int = Field(gt=0)
-    ch: int = Field(gt=0)
-    ch_mult: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
-    num_res_blocks: int = Field(2, ge=1)
-    patch_nums: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=2)
-    norm_groups: int = Field(32, gt=0)
-    level_attention: bool = True
-    quant_resi: float = 0.5
-    share_quant_resi: int = Field(4, ge=0)
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if list(self.patch_nums) != sorted(set(self.patch_nums)):
-            raise ValueError(f"patch_nums {list(self.patch_nums)} must ascend")
-        for factor in (1, *self.ch_mult):
-            if self.ch * factor % self.norm_groups:
-                raise ValueError(f"{self.ch * factor} channels are not a multiple of norm_groups {self.norm_groups}")
-        return self
-
-
-class TokenizerRecipe(Section):
-    """How a tokenizer trains."""
-
-    steps: int = Field(gt=0)
-    batch: int = Field(gt=0)
-    lr: float = Field(gt=0)
-    """Peak; cosine to 0 after a linear warm-up."""
-    warmup_fraction: float = Field(0.05, ge=0, lt=1)
-    commitment: float = Field(0.25, ge=0)
-    """β of the quantizer's loss."""
-    l1_weight: float = Field(0.2, ge=0)
-    """Weight of L1 beside L2 in the reconstruction loss."""
-    ema_decay: float = Field(0.998, ge=0, lt=1)
-    """Decay a step of the averaged weights, which are the ones kept."""
-    revive_every: int = Field(50, gt=0)
-    """Every so many steps, codes not used since the last time move onto residuals of the current batch."""
-    clip: float = Field(1.0, gt=0)
-    """Largest global gradient norm."""
-
-
-class TokenizerStudy(Section):
-    """A tokenizer to be trained."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
-    seed: int = Field(0, ge=0)
-    store: str = ".varscale"
-    data: Data
-    model: TokenizerShape
-    recipe: TokenizerRecipe
-    output: str
-    """The weights file (.safetensors)."""
-    resources: Resources = Resources()
-    tracking: Tracking = Tracking()
-
-    @model_validator(mode="after")
-    def _image_size_fits(self) -> Self:
-        side = self.model.patch_nums[-1] * 2 ** (len(self.model.ch_mult) - 1)
-        if side != self.data.image_size:
-            raise ValueError(
-                f"data.image_size: {self.data.image_size}, but patch_nums ending in {self.model.patch_nums[-1]} and"
-                f" {len(self.model.ch_mult)} levels make {side}"
-            )
         return self

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from varscale.errors import UserError
 from varscale.field_errors import problem
-from varscale.spec import Section, Study, TokenizerStudy
+from varscale.spec import Section, Study
+from varscale.tokenizer_spec import TokenizerStudy
 
 S = TypeVar("S", bound=Section)
 

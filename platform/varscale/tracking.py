@@ -1,4 +1,4 @@
-"""Writing of records to MLflow: one parent run a study, one child run a cell, by explicit ids.
+"""Writing of records to MLflow: one parent run a study, one child run a cell, one run a tokenizer, by explicit ids.
 
 A :class:`Recorder` is the only writer of its database: metrics are buffered and written in batches (one by one they
 cost 40 times as much, and SQLite locks under several writers). A run that resumes keeps its id, and steps already
@@ -61,11 +61,11 @@ def _study_query(study_key: str) -> str:
 
 
 class Recorder:
-    """Writes the runs of one study.
+    """Writes the runs of one study, or of one tokenizer's training.
 
     Args:
         uri: MLflow tracking URI.
-        experiment: its name, the study's.
+        experiment: its name: the study's, or the tokenizer's.
         artifact_root: where artifacts go if the experiment is new; a tracking server's own place if None.
     """
 
@@ -90,7 +90,7 @@ class Recorder:
         return self._open(self._find(_study_query(study_key)), name, params, tags)
 
     def open_run(self, kind: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
-        """Id of a new run outside any study."""
+        """Id of a new run of another kind."""
         return self._open(None, name, params, {schema.TAG_KIND: kind, schema.TAG_STATE: schema.STATE_RUNNING, **tags})
 
     def open_cell(self, parent: str, run_key: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
@@ -106,15 +106,19 @@ class Recorder:
             schema.TAG_STATE: schema.STATE_RUNNING,
             **tags,
         }
-        found = self._find_cell(parent, run_key)
-        if found and any(found.data.params.get(key) != str(value) for key, value in params.items()):
-            self.close(found.info.run_id, schema.STATE_FAILED)
-            found = None
-        run_id = self._open(found, name, params, tags)
-        for key in self._client.get_run(run_id).data.metrics:
-            self._last_step[run_id, key] = max(m.step for m in self._client.get_metric_history(run_id, key))
-        self._names[run_id] = name
-        return run_id
+        return self._go_on(self._find_cell(parent, run_key), name, params, tags)
+
+    def open_tokenizer(self, run_key: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
+        """Id of the unfinished run of a tokenizer with this key, reopened, or of a new one; as :meth:`open_cell`."""
+        query = f"tags.{schema.TAG_RUN_KEY} = '{run_key}' and tags.{schema.TAG_KIND} = '{schema.KIND_TOKENIZER}'"
+        found = self._find(f"{query} and tags.{schema.TAG_STATE} != '{schema.STATE_FINISHED}'")
+        tags = {
+            schema.TAG_KIND: schema.KIND_TOKENIZER,
+            schema.TAG_RUN_KEY: run_key,
+            schema.TAG_STATE: schema.STATE_RUNNING,
+            **tags,
+        }
+        return self._go_on(found, name, params, tags)
 
     def finished_cell(self, parent: str, run_key: str) -> bool:
         """Whether a child run with this key has finished."""
@@ -180,6 +184,17 @@ class Recorder:
     def progress(self) -> dict[str, Progress | None]:
         """Where each open cell stands, by name; None before its first record."""
         return {name: self._progress.get(run_id) for run_id, name in self._names.items()}
+
+    def _go_on(self, found: Any, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
+        """Id of ``found``, reopened if its params are these, else of a new run."""
+        if found and any(found.data.params.get(key) != str(value) for key, value in params.items()):
+            self.close(found.info.run_id, schema.STATE_FAILED)
+            found = None
+        run_id = self._open(found, name, params, tags)
+        for key in self._client.get_run(run_id).data.metrics:
+            self._last_step[run_id, key] = max(m.step for m in self._client.get_metric_history(run_id, key))
+        self._names[run_id] = name
+        return run_id
 
     def _find(self, query: str) -> Any:
         runs = self._client.search_runs([self._experiment], query, order_by=["attributes.start_time DESC"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,3 +29,25 @@ def environment() -> dict[str, str]:
     """As a user's shell with the environment activated."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONPATH"))}
     return {**inherited, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def wait_until_ray_is_gone(pid: int) -> None:
+    """Until the private Ray of a killed process has ended: until then its workers go on and write checkpoints."""
+    (scratch,) = Path("/tmp").glob(f"vs-{pid}-*")
+    deadline = time.monotonic() + 60
+    while _ray_processes(scratch):
+        assert time.monotonic() < deadline, "Ray outlived its driver"
+        time.sleep(0.5)
+
+
+def _ray_processes(scratch: Path) -> list[str]:
+    """Command lines of running processes that name a session's folder."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if str(scratch) in command:
+            found.append(command)
+    return found

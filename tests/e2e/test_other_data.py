@@ -37,18 +37,6 @@ def test_a_folder_of_pictures_becomes_a_law(picture_folder: Path, tmp_path: Path
     assert ImageShards(images, "train").manifest.classes == ("blue", "red")
 
 
-def test_tokenizer_training_writes_weights_picture_and_records(picture_folder: Path, tmp_path: Path, varscale) -> None:
-    shards = tmp_path / "shards"
-    assert varscale("ingest", str(picture_folder), str(shards), "--size", "36").returncode == 0
-    spec = small_tokenizer(tmp_path)
-    sets = ("--set", f"data.source={shards}", "--set", f"store={tmp_path / 'store'}")
-    done = varscale("tokenizer", "train", str(spec), *sets)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "validation PSNR" in done.stdout
-    assert (tmp_path / "tokenizer.safetensors").stat().st_size < 4_000_000
-    assert (tmp_path / "tokenizer.png").read_bytes()[:4] == b"\x89PNG"
-
-
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, varscale) -> None:
     for arguments in (
         ["run", "studies/none.yaml"],

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from small_study import ROOT, environment, small_run
+from small_study import ROOT, environment, small_run, wait_until_ray_is_gone
 
 import lawfit
 from lawfit import schema
@@ -55,19 +55,6 @@ def wait_for_checkpoint(store: Path, process: subprocess.Popen) -> None:
     raise AssertionError("no checkpoint within 240 s")
 
 
-def ray_processes(scratch: Path) -> list[str]:
-    """Command lines of running processes that name a session's folder."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if str(scratch) in command:
-            found.append(command)
-    return found
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     store = tmp_path_factory.mktemp("store")
@@ -79,11 +66,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
         finally:
             os.kill(first.pid, signal.SIGKILL)
             first.wait()
-    (scratch,) = Path("/tmp").glob(f"vs-{first.pid}-*")
-    deadline = time.monotonic() + 60
-    while ray_processes(scratch):
-        assert time.monotonic() < deadline, "Ray outlived its driver"
-        time.sleep(0.5)
+    wait_until_ray_is_gone(first.pid)
     second = subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=400, check=False
     )

@@ -11,6 +11,7 @@ from varscale.models import released
 from varscale.models.store import export_released, load_model, save_model
 from varscale.models.var import VAR
 from varscale.models.vqvae import VQVAE
+from varscale.models.weights import read_weights
 from varscale.shapes import VARConfig, VQVAEConfig
 
 SCALES_256 = VQVAEConfig.patch_nums
@@ -91,7 +92,7 @@ def test_a_small_released_pair_computes_what_our_own_file_does(tmp_path: Path) -
     ours = load_model(tmp_path / "vae.safetensors", VQVAE).model
     assert torch.equal(theirs.decode(theirs.tokens(images)), ours.decode(ours.tokens(images)))
     assert export_released(tmp_path / "vae.safetensors", tmp_path / "again.pth") == "tokenizer"
-    again, wanted = released.read_state(tmp_path / "again.pth"), vqvae.state_dict()
+    again, wanted = read_weights(tmp_path / "again.pth"), vqvae.state_dict()
     assert list(again) == list(wanted)
     assert all(torch.equal(again[name], wanted[name]) for name in wanted)
 
@@ -122,5 +123,5 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(1), "hook": print}, tmp_path / "bad.pth")
-    with pytest.raises(UserError, match=r"bad\.pth: not a file of weights"):
+    with pytest.raises(UserError, match=r"bad\.pth: not a readable weights file"):
         load_model(tmp_path / "bad.pth", VAR)

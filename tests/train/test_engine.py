@@ -21,7 +21,7 @@ from varscale.plan import Cell, Inputs, make_plan
 from varscale.shapes import VQVAEConfig
 from varscale.study_file import load_study
 from varscale.train import loop
-from varscale.train.engine import ZeroEngine
+from varscale.train.engine import EngineSettings, ZeroEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 SCALES = (1, 2, 4)
@@ -85,20 +85,11 @@ class Log:
 
 def train(of: Cell, place: loop.Place, start: Path | None = None, save: Path | None = None) -> tuple[Log, dict]:
     model, data = build(of)
-    engine = ZeroEngine(model, of, place.device)
+    engine = ZeroEngine(model, EngineSettings.of(of), place.device)
     first = engine.load(start)["step"] if start else 0
     log = Log(lambda step: engine.save(save, {"step": step}) if save else None)
     loop.train(of, data, engine, place, log, first)
     return log, engine.full_state_dict()
-
-
-@pytest.fixture(scope="module")
-def alone():
-    """A process group of one."""
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
-    dist.init_process_group("gloo", rank=0, world_size=1)
-    yield loop.Place(0, 1, torch.device("cpu"))
-    dist.destroy_process_group()
 
 
 def free_port() -> int:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
+from varscale.spec import Data
+
 
 @dataclass(frozen=True)
 class ViewRule:
@@ -19,6 +21,11 @@ class ViewRule:
     resize_ratio: float = 1.125
     flip: bool = False
     """Mirror half of the training views."""
+
+    @staticmethod
+    def of(data: Data) -> ViewRule:
+        """The rule a specification's data section asks for."""
+        return ViewRule(data.image_size, data.resize_ratio, data.flip)
 
 
 def decode(encoded: bytes) -> Image.Image:
@@ -45,25 +52,31 @@ def resize_shorter(image: Image.Image, side: int) -> Image.Image:
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def training_view(encoded: bytes, rule: ViewRule, seed: int, key: str, view: int) -> np.ndarray:
-    """Random crop (and flip) as uint8 [3, size, size]: a pure function of (seed, key, view)."""
+def resized(encoded: bytes, rule: ViewRule) -> np.ndarray:
+    """The whole image at the size that views are cropped from: uint8 [3, H, W]."""
     image = resize_shorter(decode(encoded), round(rule.resize_ratio * rule.size))
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def random_crop(image: np.ndarray, rule: ViewRule, seed: int, key: str, view: int) -> np.ndarray:
+    """A view uint8 [3, size, size] of a resized image, mirrored or not: a pure function of (seed, key, view)."""
     rng = np.random.default_rng(_view_seed(seed, key, view))
-    left = int(rng.integers(image.width - rule.size + 1))
-    top = int(rng.integers(image.height - rule.size + 1))
-    array = _crop(image, left, top, rule.size)
-    return array[:, :, ::-1] if rule.flip and rng.integers(2) else array
+    left = int(rng.integers(image.shape[2] - rule.size + 1))
+    top = int(rng.integers(image.shape[1] - rule.size + 1))
+    crop = image[:, top : top + rule.size, left : left + rule.size]
+    return crop[:, :, ::-1] if rule.flip and rng.integers(2) else crop
+
+
+def training_view(encoded: bytes, rule: ViewRule, seed: int, key: str, view: int) -> np.ndarray:
+    """:func:`random_crop` of an encoded image."""
+    return random_crop(resized(encoded, rule), rule, seed, key, view)
 
 
 def validation_view(encoded: bytes, rule: ViewRule) -> np.ndarray:
     """Centre crop as uint8 [3, size, size]."""
-    image = resize_shorter(decode(encoded), round(rule.resize_ratio * rule.size))
-    left, top = (image.width - rule.size) // 2, (image.height - rule.size) // 2
-    return _crop(image, left, top, rule.size)
-
-
-def _crop(image: Image.Image, left: int, top: int, size: int) -> np.ndarray:
-    return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+    image = resized(encoded, rule)
+    left, top = (image.shape[2] - rule.size) // 2, (image.shape[1] - rule.size) // 2
+    return image[:, top : top + rule.size, left : left + rule.size]
 
 
 def _view_seed(seed: int, key: str, view: int) -> int:

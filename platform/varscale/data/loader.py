@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varscale.data.schema import Shard, read_image_manifest, read_token_manifest
+from varscale.data.schema import ImageManifest, Shard, read_image_manifest, read_token_manifest
 from varscale.errors import UserError
 
 
@@ -59,11 +59,32 @@ def _overlapping(shards: tuple[Shard, ...], start: int, stop: int) -> tuple[tupl
     return tuple(shards[i] for i in chosen), int(begins[chosen[0]])
 
 
+def _manifest_with(folder: Path, split: str) -> ImageManifest:
+    manifest = read_image_manifest(folder)
+    if split not in manifest.splits:
+        raise UserError(f"{folder}: no split '{split}'; it has {', '.join(manifest.splits)}")
+    return manifest
+
+
+def check_sides(folder: Path, split: str, side: int) -> None:
+    """Refuse image shards that would have to be enlarged: what is reconstructed would not be what was stored.
+
+    Raises:
+        UserError: naming the first image whose shorter side is below ``side`` pixels.
+    """
+    table = _read_split(folder, _manifest_with(folder, split).splits[split], ["key", "width", "height"])
+    shorter = np.minimum(table["width"].to_numpy(), table["height"].to_numpy())
+    small = np.flatnonzero(shorter < side)
+    if len(small):
+        key, found = table["key"][int(small[0])], shorter[small[0]]
+        raise UserError(f"{folder}: '{key}' is {found} px wide or high; wanted at least {side} px")
+
+
 class ImageShards:
     """Encoded images of one split, in memory: all of them, or rows ``start`` … ``stop``-1, counted from 0 here."""
 
     def __init__(self, folder: Path, split: str, start: int = 0, stop: int | None = None) -> None:
-        self.manifest = read_image_manifest(folder)
+        self.manifest = _manifest_with(folder, split)
         stop = self.manifest.rows(split) if stop is None else stop
         shards, skipped = _overlapping(self.manifest.splits[split], start, stop)
         table = _read_split(folder, shards, ["key", "label", "image"]).slice(start - skipped, stop - start)

@@ -27,10 +27,12 @@ from varscale.data.schema import (
     token_schema,
     write_manifest,
 )
+from varscale.data.views import shown_views, validation_batches
 from varscale.device import best_device
 from varscale.errors import UserError
-from varscale.evaluate.pictures import save_grid, to_tensor
-from varscale.evaluate.reconstruction import Reconstruction, measure
+from varscale.evaluate.features import own_features
+from varscale.evaluate.pictures import to_tensor
+from varscale.evaluate.reconstruction import measure, save_scale_grid
 from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
 from varscale.storage import atomic_folder, digest, sha256_file, write_json
@@ -40,7 +42,7 @@ QUALITY = "quality.json"
 PICTURE = "reconstructions.png"
 ENCODE_BATCH = 128
 ROW_GROUP_ROWS = 4096
-PICTURED = 16
+ASSESS_BATCH = 64
 SHARD_IMAGES = 2048
 """Images a shard and a task; views multiply its rows."""
 
@@ -171,17 +173,11 @@ def _assess_tokenizer(job: TokeniseJob, folder: Path) -> None:
     """One task: the tokenizer's quality on validation images, and the moments samples are compared with."""
     torch.set_num_threads(job.cpus_per_task)
     device = best_device(job.gpus_per_task)
-    result = measure_tokenizer(load_model(job.tokenizer, VQVAE).model.to(device), job.images, job.rule, device)
+    model = load_model(job.tokenizer, VQVAE).model.to(device)
+    shards = ImageShards(job.images, "val")
+    batches = validation_batches(shards, job.rule, len(shards), ASSESS_BATCH)
+    result = measure(model, batches, device, own_features(model))
+    assert result.reference is not None  # a feature space was given
     result.reference.save(folder / REFERENCE)
     write_json(folder / QUALITY, result.facts())
-    save_grid(folder / PICTURE, result.pictures, columns=PICTURED)
-
-
-def measure_tokenizer(model: VQVAE, images: Path, rule: ViewRule, device: torch.device) -> Reconstruction:
-    """Reconstruction quality on all validation images of a data set."""
-    shards = ImageShards(images, "val")
-    batches = (
-        np.stack([validation_view(shards.encoded(row), rule) for row in range(start, min(start + 64, len(shards)))])
-        for start in range(0, len(shards), 64)
-    )
-    return measure(model, batches, len(shards), device, PICTURED)
+    save_scale_grid(folder / PICTURE, model, shown_views(shards, job.rule), device)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from varscale.models.vqvae import VQVAE
 from varscale.storage import atomic_path
@@ -47,6 +48,15 @@ class Moments:
     def covariance(self) -> np.ndarray:
         """Unbiased, [d, d]."""
         return (self.outer - self.count * np.outer(self.mean, self.mean)) / (self.count - 1)
+
+    def all_reduced(self, device: torch.device) -> Moments:
+        """The sum over all ranks, which call this together."""
+        flat = np.concatenate([[self.count], self.total, self.outer.ravel()])
+        tensor = torch.from_numpy(flat).to(device)
+        dist.all_reduce(tensor)
+        flat = tensor.cpu().numpy()
+        d = len(self.total)
+        return Moments(int(flat[0]), flat[1 : d + 1], flat[d + 1 :].reshape(d, d))
 
     def save(self, path: Path) -> None:
         """Write as npz, atomically."""

@@ -1,41 +1,54 @@
-"""How well a tokenizer keeps images: PSNR, use of its codes by scale, originals beside reconstructions."""
+"""How well a tokenizer keeps images: PSNR, SSIM, Fréchet distance, use of its codes by scale; and pictures of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
-from varscale.evaluate.frechet import Moments, frechet_distance, tokenizer_features
-from varscale.evaluate.pictures import to_tensor, to_uint8
+from lawfit import schema
+from varscale.evaluate.features import FeatureSpace
+from varscale.evaluate.frechet import Moments, frechet_distance
+from varscale.evaluate.pictures import save_grid, to_tensor, to_uint8
+from varscale.evaluate.ssim import WINDOW, ssim
 from varscale.models.vqvae import VQVAE
+
+LARGEST_ZOOMED = 64
+"""Pixels: larger images are shown as they are, smaller ones twice as large."""
 
 
 @dataclass(frozen=True)
 class Reconstruction:
     """Quality of a tokenizer on a set of images."""
 
+    images: int
     psnr: float
-    """dB, over all pixels."""
-    usage: tuple[float, ...]
+    """dB, from the squared error over all pixels of all images, clamped to [-1, 1]."""
+    ssim: float | None
+    """Mean over images; None below 11 px, where no window fits."""
+    used: float
+    """Percent of codes used at any scale."""
+    used_by_scale: tuple[float, ...]
     """Percent of codes used, by scale."""
     perplexity: tuple[float, ...]
     """exp of the entropy of code use, by scale."""
-    reference: Moments
-    """Of the originals' features."""
-    fd: float
-    """Fréchet distance of reconstructions from originals: the floor for what is sampled through this tokenizer."""
-    pictures: np.ndarray
-    """uint8 [N, 3, S, S]: originals, then their reconstructions."""
+    reference: Moments | None = None
+    """Of the originals' features, where a feature space was given."""
+    distance: float | None = None
+    """Fréchet distance of reconstructions from originals in that space."""
 
     def facts(self) -> dict[str, float]:
         """Flat figures for records."""
-        by_scale = {f"codes_used_percent_scale_{k}": value for k, value in enumerate(self.usage)}
-        by_scale |= {f"code_perplexity_scale_{k}": value for k, value in enumerate(self.perplexity)}
-        return {"psnr_db": self.psnr, "fd_reconstruction": self.fd, **by_scale}
+        by_scale = {schema.by_scale(schema.CODES_USED, k): value for k, value in enumerate(self.used_by_scale)}
+        by_scale |= {schema.by_scale(schema.CODE_PERPLEXITY, k): value for k, value in enumerate(self.perplexity)}
+        optional = {schema.SSIM: self.ssim, schema.FD_RECONSTRUCTION: self.distance}
+        known = {name: value for name, value in optional.items() if value is not None}
+        return {schema.PSNR: self.psnr, **known, schema.CODES_USED: self.used, **by_scale}
 
 
 def psnr(mean_squared_error: float) -> float:
@@ -43,40 +56,96 @@ def psnr(mean_squared_error: float) -> float:
     return 10 * math.log10(4 / max(mean_squared_error, 1e-12))
 
 
-@torch.inference_mode()
+@dataclass
+class _Sums:
+    """What adds up over batches and ranks."""
+
+    hits: torch.Tensor
+    """int64 [K, V]."""
+    images: int = 0
+    squared: float = 0.0
+    """Mean squared error of each image, summed."""
+    ssim: float = 0.0
+    originals: Moments | None = None
+    """Of features, where there is a space."""
+    reconstructions: Moments | None = None
+
+    def add_features(self, originals: np.ndarray, reconstructions: np.ndarray) -> None:
+        """Take in the features [B, d] of a batch and of what became of it."""
+        a, b = Moments.of(originals), Moments.of(reconstructions)
+        self.originals = a if self.originals is None else self.originals + a
+        self.reconstructions = b if self.reconstructions is None else self.reconstructions + b
+
+    def all_reduce(self, device: torch.device) -> None:
+        """Sum over all ranks, which call this together."""
+        scalars = torch.tensor([self.images, self.squared, self.ssim], dtype=torch.float64, device=device)
+        hits = self.hits.to(device)
+        for tensor in (scalars, hits):
+            dist.all_reduce(tensor)
+        images, self.squared, self.ssim = scalars.tolist()
+        self.images, self.hits = int(images), hits.cpu()
+        if self.originals and self.reconstructions:
+            self.originals = self.originals.all_reduced(device)
+            self.reconstructions = self.reconstructions.all_reduced(device)
+
+
+@torch.no_grad()
 def measure(
-    model: VQVAE, batches: Iterable[np.ndarray], count: int, device: torch.device, shown: int
+    model: VQVAE,
+    batches: Iterable[np.ndarray],
+    device: torch.device,
+    space: FeatureSpace | None = None,
+    world_size: int = 1,
 ) -> Reconstruction:
-    """Pass ``count`` images, uint8 [B, 3, S, S] a batch, through the tokenizer.
+    """Pass images through the tokenizer and compare.
 
     Args:
-        shown: how many of them, evenly spread, are kept as pictures.
+        batches: uint8 [B, 3, S, S] each; at least one for each rank, none twice.
+        space: of the Fréchet distance; without one there is none.
+        world_size: ranks that call this together and get the same result.
     """
-    squared, position = 0.0, 0
-    hits = torch.zeros(len(model.cfg.patch_nums), model.cfg.vocab_size, dtype=torch.long)
-    wanted = set(np.linspace(0, count - 1, min(shown, count)).round().astype(int).tolist())
-    originals, reconstructions, features, features_back = [], [], [], []
+    windowed = model.cfg.image_size >= WINDOW
+    sums = _Sums(torch.zeros(len(model.cfg.patch_nums), model.cfg.vocab_size, dtype=torch.long))
     for batch in batches:
         images = to_tensor(batch).to(device)
         tokens = model.tokens(images)
         output = model.decode(tokens)
-        squared += (output - images).square().mean().item() * len(batch)
-        for k, part in enumerate(model.quantize.slices):
-            hits[k] += torch.bincount(tokens[:, part].flatten().cpu(), minlength=model.cfg.vocab_size)
-        features.append(tokenizer_features(model, images))
-        features_back.append(tokenizer_features(model, output))
-        chosen = [i for i in range(len(batch)) if position + i in wanted]
-        originals.append(batch[chosen])
-        reconstructions.append(to_uint8(output)[chosen])
-        position += len(batch)
-    share = hits / hits.sum(dim=1, keepdim=True)
+        sums.images += len(batch)
+        sums.squared += (output - images).square().mean(dim=(1, 2, 3)).sum(dtype=torch.float64).item()
+        sums.ssim += ssim(output, images).sum(dtype=torch.float64).item() if windowed else 0.0
+        sums.hits += model.quantize.code_hits(tokens).cpu()
+        if space:
+            sums.add_features(space.extract(images), space.extract(output))
+    if world_size > 1:
+        sums.all_reduce(device)
+    return _result(sums, windowed)
+
+
+def _result(sums: _Sums, windowed: bool) -> Reconstruction:
+    share = sums.hits / sums.hits.sum(dim=1, keepdim=True)
     entropy = -(share * share.clamp_min(1e-12).log()).sum(dim=1)
-    reference = Moments.of(np.concatenate(features))
+    distance = None
+    if sums.originals and sums.reconstructions:
+        distance = frechet_distance(sums.reconstructions, sums.originals)
     return Reconstruction(
-        psnr=psnr(squared / count),
-        usage=tuple((100 * (hits > 0).float().mean(dim=1)).tolist()),
+        images=sums.images,
+        psnr=psnr(sums.squared / sums.images),
+        ssim=sums.ssim / sums.images if windowed else None,
+        used=100 * (sums.hits.sum(dim=0) > 0).float().mean().item(),
+        used_by_scale=tuple((100 * (sums.hits > 0).float().mean(dim=1)).tolist()),
         perplexity=tuple(entropy.exp().tolist()),
-        reference=reference,
-        fd=frechet_distance(Moments.of(np.concatenate(features_back)), reference),
-        pictures=np.concatenate([*originals, *reconstructions]),
+        reference=sums.originals,
+        distance=distance,
     )
+
+
+@torch.no_grad()
+def save_scale_grid(path: Path, model: VQVAE, originals: np.ndarray, device: torch.device) -> None:
+    """Write a PNG: uint8 originals [N, 3, S, S] in the first row, below them what is decoded after each scale.
+
+    Row k is the decoder's picture of f̂ after k scales; the last is the reconstruction.
+    """
+    tokens = model.tokens(to_tensor(originals).to(device))
+    partial = [to_uint8(model.decode_latent(f_hat)) for f_hat in model.quantize.partial_latents(tokens)]
+    zoom = 2 if originals.shape[-1] <= LARGEST_ZOOMED else 1
+    save_grid(path, np.concatenate([originals, *partial]), len(originals), zoom)

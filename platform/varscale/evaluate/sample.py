@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from varscale.errors import UserError
 from varscale.evaluate.frechet import Moments, frechet_distance, tokenizer_features
@@ -102,14 +101,5 @@ def sample_frechet_distance(
         )
         moments += Moments.of(tokenizer_features(tokenizer, images))
     if world_size > 1:
-        moments = _all_reduced(moments, next(model.parameters()).device)
+        moments = moments.all_reduced(next(model.parameters()).device)
     return frechet_distance(moments, reference)
-
-
-def _all_reduced(moments: Moments, device: torch.device) -> Moments:
-    flat = np.concatenate([[moments.count], moments.total, moments.outer.ravel()])
-    tensor = torch.from_numpy(flat).to(device)
-    dist.all_reduce(tensor)
-    flat = tensor.cpu().numpy()
-    d = len(moments.total)
-    return Moments(int(flat[0]), flat[1 : d + 1], flat[d + 1 :].reshape(d, d))

@@ -84,6 +84,8 @@ class MultiScaleQuantizer(nn.Module):
         using_znorm: choose codes by cosine similarity instead of distance.
     """
 
+    ema_vocab_hit_SV: torch.Tensor  # noqa: N815 (the released key)
+
     def __init__(
         self,
         vocab_size: int,
@@ -141,6 +143,11 @@ class MultiScaleQuantizer(nn.Module):
         if k < len(self.patch_nums) - 1:
             h = F.interpolate(h, size=(full, full), mode="bicubic")
         return self.quant_resi[k](h)
+
+    def code_hits(self, tokens: torch.Tensor) -> torch.Tensor:
+        """How often each scale uses each code: int64 [K, V] of tokens [B, L]."""
+        vocab_size = self.embedding.num_embeddings
+        return torch.stack([torch.bincount(tokens[:, part].flatten(), minlength=vocab_size) for part in self.slices])
 
     def next_input(self, k: int, f_hat: torch.Tensor) -> torch.Tensor:
         """f̂ after scale k, seen at the size of scale k+1: [B, p_{k+1}², C]."""

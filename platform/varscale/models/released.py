@@ -7,7 +7,6 @@ Such a file names no configuration. All of a transformer's follows from the shap
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,22 +18,6 @@ from varscale.storage import atomic_path
 
 SUFFIX = ".pth"
 State = dict[str, torch.Tensor]
-
-
-def read_state(path: Path) -> State:
-    """The tensors of a ``.pth`` file; nothing but tensors is unpickled.
-
-    Raises:
-        UserError: not a torch file, or not a flat dictionary of tensors.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not a file of weights that torch.load(weights_only=True) reads: {reason}") from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise UserError(f"{path}: holds no flat dictionary of tensors, which the released checkpoints are")
-    return state
 
 
 def write_state(path: Path, state: State) -> None:

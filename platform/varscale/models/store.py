@@ -21,6 +21,7 @@ from varscale.errors import UserError
 from varscale.models import released
 from varscale.models.var import VAR
 from varscale.models.vqvae import VQVAE
+from varscale.models.weights import read_weights
 from varscale.shapes import VARConfig, VQVAEConfig
 from varscale.storage import atomic_path, sha256_file
 
@@ -72,7 +73,7 @@ def load_model(path: Path, cls: type[M], patch_nums: Sequence[int] = VQVAEConfig
     if not path.is_file():
         raise UserError(f"{path}: no such file; wanted a {kind} (.safetensors, or a released .pth)")
     if path.suffix == released.SUFFIX:
-        state, facts = released.read_state(path), {"source": f"released checkpoint {path.name}"}
+        state, facts = read_weights(path), {"source": f"released checkpoint {path.name}"}
         config: Any = released.var_config(path, state) if cls is VAR else released.vqvae_config(path, state, patch_nums)
     else:
         config, state, facts = _read(path, cls)

@@ -198,6 +198,10 @@ class VQVAE(nn.Module):
         """Images [B, 3, S, S] in [-1, 1] of tokens int64 [B, L]."""
         return self.decode_latent(self.quantize.latent(tokens))
 
+    def unquantized(self, images: torch.Tensor) -> torch.Tensor:
+        """Reconstruction, not clamped, of the latents as they are: what the codebook would give if it were perfect."""
+        return self.decoder(self.post_quant_conv(self.encode(images)))
+
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, Quantized]:
         """Reconstruction, not clamped, and what the quantizer has to say (training)."""
         quantized = self.quantize(self.encode(images))

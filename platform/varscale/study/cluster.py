@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from varscale.errors import EnvironmentalError, UserError
 from varscale.plan import Cell
+from varscale.tracking import Recorder
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -94,6 +96,23 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
+def start_recorder(uri: str, experiment: str, artifact_root: str | None) -> Any:
+    """Handle of a Recorder actor beside this process, which reads what it writes."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    recorder = ray.remote(num_cpus=0)(Recorder).options(scheduling_strategy=here)
+    return recorder.remote(uri, experiment, artifact_root)
+
+
+def largest_node_cpus() -> int:
+    """CPUs of the largest node that is up."""
+    import ray
+
+    return int(max(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["Alive"]))
+
+
 def cluster_resources() -> dict[str, float]:
     """What the nodes that are up offer: CPUs and GPUs."""
     import ray
@@ -121,6 +140,20 @@ def check_fit(cells: tuple[Cell, ...], offered: dict[str, float]) -> None:
                     f"resources: {cell.name} needs {wanted} {kind} for {cell.resources.workers} workers; the cluster"
                     f" has {offered[kind]:g}. Fewer: --set resources.by_depth={{{cell.depth}: {{workers: 1}}}}"
                 )
+
+
+def check_workers(name: str, workers: int, cpus: int, gpus: int, offered: dict[str, float]) -> None:
+    """Refuse workers, each with ``cpus`` and ``gpus``, that this cluster could never place.
+
+    Raises:
+        UserError: naming what is missing.
+    """
+    for kind, each in (("CPU", cpus), ("GPU", gpus)):
+        if workers * each > offered[kind]:
+            raise UserError(
+                f"resources: {name} needs {workers * each} {kind} for {workers} workers; the cluster has"
+                f" {offered[kind]:g}. Fewer: --set resources.workers=1"
+            )
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from varscale.plan import Cell
 from varscale.spec import Study
 from varscale.study.cluster import Wave, cluster_resources, waves
 from varscale.study.places import Places
-from varscale.study.watch import Watch
-from varscale.train.launch import launch
-from varscale.train.worker import GRID_FILE, MODEL_FILE, CellJob
+from varscale.study.watch import GridState, Ticker
+from varscale.train.launch import Workers, launch
+from varscale.train.worker import GRID_FILE, MODEL_FILE, CellJob, run_rank
 
 TRIAL_MEMORY = 64 * 2**20
 """Bytes a trial's driver reserves. Tune wants a demand, and a CPU would be taken from the driver's own workers."""
@@ -47,7 +47,8 @@ def run_grid(grid: Grid) -> dict[str, str]:
     jobs = sorted(grid.jobs.values(), key=lambda job: -job.cell.flops)
     recorder = jobs[0].recorder
     failed: dict[str, str] = {}
-    with Watch([job.cell for job in jobs], lambda: ray.get(recorder.progress.remote())):
+    state = GridState([job.cell for job in jobs], lambda: ray.get(recorder.progress.remote()))
+    with Ticker(state.print):
         for wave in waves([job.cell for job in jobs], cluster_resources()):
             failed |= _run_wave(grid, wave)
     return failed | ray.get(recorder.failures.remote())
@@ -77,7 +78,9 @@ def _trial(config: dict[str, str], grid: Grid) -> None:
     tags = {schema.TAG_GIT_COMMIT: grid.git_commit, schema.TAG_CHECKPOINT: str(checkpoints)}
     run_id = ray.get(recorder.open_cell.remote(grid.parent, cell.run_key, cell.name, params, tags))
     try:
-        launch(replace(job, run_id=run_id), grid.study.checkpoints, checkpoints)
+        resources = cell.resources
+        workers = Workers(resources.workers, resources.cpus_per_worker, resources.gpus_per_worker)
+        launch(run_rank, replace(job, run_id=run_id), workers, grid.study.checkpoints, checkpoints)
     except TrainingFailedError as error:
         ray.get(recorder.fail.remote(run_id, str(error).strip().splitlines()[-1]))
         return

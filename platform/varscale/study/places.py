@@ -11,7 +11,8 @@ from pathlib import Path
 
 from varscale.errors import EnvironmentalError, UserError
 from varscale.plan import Cell
-from varscale.spec import Study, TokenizerStudy
+from varscale.spec import Study
+from varscale.tokenizer_spec import TokenizerStudy
 from varscale.tracking import SQLITE
 
 
@@ -49,17 +50,17 @@ class Places:
         return Places(store, study.name, uri, None if served else (store / "artifacts" / study.name).as_uri())
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """The study for this process alone.
+    def locked(self, part: str = "") -> Iterator[None]:
+        """The study, or a named part of the store's work, for this process alone.
 
         Raises:
             EnvironmentalError: another process has it.
         """
-        with (self.store / f".{self.study}.lock").open("w") as handle:
+        with (self.store / f".{part or self.study}.lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise EnvironmentalError(f"{handle.name}: another run of this study is using the store") from error
+                raise EnvironmentalError(f"{handle.name}: another run is at this in the same store") from error
             yield
 
     def tokens(self, key: str) -> Path:
@@ -74,6 +75,10 @@ class Places:
     def checkpoints(self) -> Path:
         """Ray Train's storage: a folder a run key, with ``step_…`` folders inside."""
         return self.store / "checkpoints" / self.study
+
+    def tokenizer_checkpoints(self, output: Path) -> Path:
+        """Ray Train's storage for the training of a tokenizer whose weights go to ``output``."""
+        return self.store / "checkpoints" / "tokenizers" / output.stem
 
     @property
     def trials(self) -> Path:

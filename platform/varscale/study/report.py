@@ -8,6 +8,7 @@ from typing import Any
 
 import lawfit
 from lawfit import report as lawfit_report
+from lawfit import schema
 from varscale.data.tokenise import PICTURE
 from varscale.errors import UserError
 from varscale.spec import Study
@@ -60,7 +61,7 @@ def write_study_report(study: Study, places: Places, parent: str) -> Path:
             places.report,
             samples,
             _facts(client, records.parent_run_id),
-            {"Validation images (above) and what the tokenizer makes of them (below)": picture},
+            {"Validation images (top), and what the tokenizer makes of them after each scale": picture},
         )
     write_json(places.report / LAWS_FILE, [result.to_json() for result in results])
     client.log_artifacts(records.parent_run_id, str(places.report), artifact_path="report")
@@ -77,8 +78,10 @@ def _facts(client: Any, parent: str) -> dict[str, str]:
     run = client.get_run(parent)
     metrics, params = run.data.metrics, run.data.params
     return {
-        "Tokenizer, validation PSNR": f"{metrics['tokenizer/psnr_db']:.2f} dB",
-        "Fréchet distance of reconstructions (floor of fd/tokenizer)": f"{metrics['tokenizer/fd_reconstruction']:.4g}",
+        "Tokenizer, validation PSNR": f"{metrics[schema.OF_TOKENIZER + schema.PSNR]:.2f} dB",
+        "Fréchet distance of reconstructions (floor of fd/tokenizer)": (
+            f"{metrics[schema.OF_TOKENIZER + schema.FD_RECONSTRUCTION]:.4g}"
+        ),
         "Tokenizer": params["tokenizer.kind"],
         "Rows of the sample grids": params["samples.rows"],
         "Augmented views an image": params["data.views"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from typing import Any
 
 import ray
 import yaml
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lawfit import schema
 from lawfit.fitting import MIN_DISTINCT_X
@@ -21,14 +19,13 @@ from varscale.data.tokenise import PICTURE, QUALITY, TokeniseJob, tokenise
 from varscale.errors import UserError
 from varscale.evaluate.sample import GRID_CLASSES
 from varscale.plan import Cell, Inputs, make_plan, study_key
-from varscale.progress import Progress, clock
+from varscale.progress import Progress, clock, say
 from varscale.spec import Study
 from varscale.study import stages
-from varscale.study.cluster import check_fit, cluster_resources
+from varscale.study.cluster import check_fit, cluster_resources, start_recorder
 from varscale.study.grid import Grid, run_grid
 from varscale.study.places import Places
 from varscale.study.report import write_study_report
-from varscale.tracking import Recorder
 from varscale.train.worker import CellJob
 
 
@@ -71,7 +68,7 @@ class Prepared:
     manifest: TokenManifest
 
 
-def prepare(study: Study, places: Places, timing: Timing | None = None) -> Prepared:
+def prepare(study: Study, places: Places, git_commit: str, timing: Timing | None = None) -> Prepared:
     """Images, tokenizer, plan and tokens of a study, each made only where missing. Ray must be initialised.
 
     Raises:
@@ -82,7 +79,7 @@ def prepare(study: Study, places: Places, timing: Timing | None = None) -> Prepa
     check_fit(make_plan(study, stages.expected_inputs(study)), offered)  # before hours of work, not after
     images = stages.prepared_images(study.data, places.store)
     timing.ended("data")
-    tokenizer = stages.prepared_tokenizer(study, images, places.store)
+    tokenizer = stages.prepared_tokenizer(study, images, places, git_commit)
     timing.ended("tokenizer")
     inputs, job = stages.plan_inputs(study, images, tokenizer)
     if not stages.trained_on(tokenizer, images):
@@ -98,13 +95,8 @@ def run_study(study: Study, places: Places, git_commit: str, timing: Timing) -> 
     """Run a study to its report. Ray must be initialised; raises as :func:`prepare`."""
     if len(study.sizes.depths) < MIN_DISTINCT_X:
         raise UserError(f"sizes.depths: {list(study.sizes.depths)}; a law needs at least {MIN_DISTINCT_X} sizes")
-    ready = prepare(study, places, timing)
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    recorder = (
-        ray.remote(num_cpus=0)(Recorder)
-        .options(scheduling_strategy=here)  # beside this process, which reads what it writes
-        .remote(places.tracking_uri, study.name, places.artifact_root)
-    )
+    ready = prepare(study, places, git_commit, timing)
+    recorder = start_recorder(places.tracking_uri, study.name, places.artifact_root)
     parent = _open_parent(recorder, study, ready, git_commit)
     missing = [c for c in ready.cells if not ray.get(recorder.finished_cell.remote(parent, c.run_key))]
     say(f"grid: {len(ready.cells)} sizes, {len(ready.cells) - len(missing)} finished before, {len(missing)} to train")
@@ -117,11 +109,6 @@ def run_study(study: Study, places: Places, git_commit: str, timing: Timing) -> 
     report = write_study_report(study, places, parent)
     timing.ended("report")
     return Outcome(report, failed)
-
-
-def say(line: str) -> None:
-    """Tell the user where the study stands."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def _tokens(job: TokeniseJob, folder: Path) -> TokenManifest:
@@ -152,7 +139,7 @@ def _open_parent(recorder: Any, study: Study, ready: Prepared, git_commit: str) 
     tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_STATE: schema.STATE_RUNNING}
     name = f"study/{study.name}@{git_commit[:7]}"
     parent = ray.get(recorder.open_study.remote(study_key(study, ready.inputs), name, params, tags))
-    ray.get(recorder.log.remote(parent, 0, {f"tokenizer/{key}": value for key, value in quality.items()}))
+    ray.get(recorder.log.remote(parent, 0, {schema.OF_TOKENIZER + key: value for key, value in quality.items()}))
     with tempfile.TemporaryDirectory() as folder:
         resolved = Path(folder) / "study.yaml"
         resolved.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))

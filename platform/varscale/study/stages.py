@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import ray
-import torch
 
 from varscale.data.images import ViewRule
 from varscale.data.ingest import IngestOptions, ingest
-from varscale.data.loader import ImageShards
 from varscale.data.schema import MANIFEST, read_image_manifest
 from varscale.data.sources import listing_digest, open_source
-from varscale.data.tokenise import PICTURED, TokeniseJob, measure_tokenizer, token_key
-from varscale.device import best_device
+from varscale.data.tokenise import TokeniseJob, token_key
 from varscale.errors import UserError
-from varscale.evaluate.pictures import save_grid
-from varscale.models.store import load_model, save_model
+from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
 from varscale.plan import Inputs, study_key
-from varscale.progress import Progress
 from varscale.shapes import VQVAEConfig
-from varscale.spec import Data, PretrainedTokenizer, Resources, Study, TokenizerStudy
-from varscale.storage import digest
+from varscale.spec import Data, PretrainedTokenizer, Study, TrainedTokenizer
+from varscale.study.places import Places
+from varscale.study.tokenizer import train_tokenizer
 from varscale.study_file import load_tokenizer_study
-from varscale.train import tokenizer as training
-
-
-@dataclass(frozen=True)
-class TrainedReport:
-    """What training a tokenizer gave."""
-
-    path: Path
-    facts: dict[str, Any]
-    curve: list[tuple[int, dict[str, float]]]
-    """(step, figures) every LOG_EVERY steps."""
-
-
-LOG_EVERY = 50
-
-
-def view_rule(data: Data) -> ViewRule:
-    """The view rule a study's data section asks for."""
-    return ViewRule(data.image_size, data.resize_ratio, data.flip)
+from varscale.tokenizer_plan import make_run, vqvae_config
+from varscale.tokenizer_spec import TokenizerStudy
 
 
 def expected_inputs(study: Study) -> Inputs:
@@ -65,12 +39,7 @@ def expected_inputs(study: Study) -> Inputs:
 def _tokenizer_shape(study: Study) -> VQVAEConfig:
     if isinstance(study.tokenizer, PretrainedTokenizer):
         return load_model(Path(study.tokenizer.path), VQVAE).model.cfg
-    return tokenizer_config(load_tokenizer_study(Path(study.tokenizer.spec)))
-
-
-def tokenizer_config(spec: TokenizerStudy) -> VQVAEConfig:
-    """The architecture a tokenizer specification asks for."""
-    return VQVAEConfig(**spec.model.model_dump())
+    return vqvae_config(load_tokenizer_study(Path(study.tokenizer.spec)).model)
 
 
 def _class_count(data: Data) -> int:
@@ -106,77 +75,26 @@ def tokenizer_file(study: Study, images: Path, store: Path) -> Path:
     """Weights file of a study's tokenizer, there or not."""
     if isinstance(study.tokenizer, PretrainedTokenizer):
         return Path(study.tokenizer.path)
-    spec = load_tokenizer_study(Path(study.tokenizer.spec))
-    rule = dataclasses.astuple(view_rule(study.data))
-    fingerprint = read_image_manifest(images).fingerprint
-    key = digest([spec.model.model_dump(), spec.recipe.model_dump(), spec.seed, rule, fingerprint])
+    spec = _tokenizer_spec(study, study.tokenizer)
+    key = make_run(spec, read_image_manifest(images).fingerprint).run_key
     return store / "tokenizers" / f"{spec.name}-{key[:12]}.safetensors"
 
 
-def prepared_tokenizer(study: Study, images: Path, store: Path) -> Path:
+def _tokenizer_spec(study: Study, tokenizer: TrainedTokenizer) -> TokenizerStudy:
+    """The specification as the study uses it: on its images, in its store, on GPUs if it has them."""
+    spec = load_tokenizer_study(Path(tokenizer.spec))
+    gpus = min(1, study.resources.gpus_per_worker) or spec.resources.gpus_per_worker
+    shared = {"data": study.data, "store": study.store, "tracking": study.tracking}
+    return spec.model_copy(update={**shared, "resources": spec.resources.model_copy(update={"gpus_per_worker": gpus})})
+
+
+def prepared_tokenizer(study: Study, images: Path, places: Places, git_commit: str) -> Path:
     """Weights file of the study's tokenizer, trained now on its images if the study says so and it is not there."""
-    path = tokenizer_file(study, images, store)
-    if not path.is_file() and not isinstance(study.tokenizer, PretrainedTokenizer):
-        spec = load_tokenizer_study(Path(study.tokenizer.spec)).model_copy(update={"data": study.data})
-        train_tokenizer(spec, images, path, study.resources)
+    path = tokenizer_file(study, images, places.store)
+    if not path.is_file() and isinstance(study.tokenizer, TrainedTokenizer):
+        spec = _tokenizer_spec(study, study.tokenizer).model_copy(update={"output": str(path)})
+        train_tokenizer(spec, images, Places.of(spec), git_commit)
     return path
-
-
-def train_tokenizer(spec: TokenizerStudy, images: Path, path: Path, resources: Resources) -> TrainedReport:
-    """Train a tokenizer in one Ray task on a whole node, showing progress. Ray must be initialised."""
-    cpus = int(max(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["Alive"]))
-    progress = Progress("tokenizer", spec.recipe.steps, "steps")
-    feed = ray.remote(num_cpus=0)(_Feed).remote()
-    task = ray.remote(num_cpus=cpus, num_gpus=min(1, resources.gpus_per_worker))(_train_tokenizer)
-    result = task.remote(spec, images, path, cpus, resources.gpus_per_worker, feed)
-    while not ray.wait([result], timeout=1.0)[0]:
-        step, figures = ray.get(feed.latest.remote())
-        progress.advance(step - progress.done, ", ".join(f"{k} {v:.3g}" for k, v in figures.items()))
-    report = ray.get(result)
-    progress.advance(spec.recipe.steps - progress.done)
-    progress.close()
-    return report
-
-
-class _Feed:
-    """Holds the latest figures of a task for those who watch."""
-
-    def __init__(self) -> None:
-        self._latest: tuple[int, dict[str, float]] = (0, {})
-
-    def put(self, step: int, figures: dict[str, float]) -> None:
-        self._latest = (step, figures)
-
-    def latest(self) -> tuple[int, dict[str, float]]:
-        return self._latest
-
-
-def _train_tokenizer(spec: TokenizerStudy, images: Path, path: Path, cpus: int, gpus: int, feed: Any) -> TrainedReport:
-    torch.set_num_threads(cpus)
-    device = best_device(gpus)
-    curve: list[tuple[int, dict[str, float]]] = []
-
-    def on_step(step: int, figures: dict[str, float]) -> None:
-        if step % LOG_EVERY == 0:
-            curve.append((step, figures))
-            feed.put.remote(step, figures)
-
-    cfg = tokenizer_config(spec)
-    shards = ImageShards(images, "train")
-    rule = view_rule(spec.data)
-    model = training.train(cfg, spec.recipe, spec.seed, shards, rule, device, on_step)
-    quality = measure_tokenizer(model, images, rule, device)
-    facts = {
-        "name": spec.name,
-        "seed": spec.seed,
-        "recipe": spec.recipe.model_dump(mode="json"),
-        "data": spec.data.model_dump(mode="json", exclude={"source"}),
-        "data_fingerprint": shards.manifest.fingerprint,
-        "validation": quality.facts(),
-    }
-    save_grid(path.with_suffix(".png"), quality.pictures, columns=PICTURED)
-    save_model(path, model, model.state_dict(), facts)
-    return TrainedReport(path, facts, curve)
 
 
 def plan_inputs(study: Study, images: Path, tokenizer: Path) -> tuple[Inputs, TokeniseJob]:
@@ -185,7 +103,7 @@ def plan_inputs(study: Study, images: Path, tokenizer: Path) -> tuple[Inputs, To
     loaded = load_model(tokenizer, VQVAE)
     cfg = loaded.model.cfg
     gpus = min(1, study.resources.gpus_per_worker)
-    job = TokeniseJob(images, tokenizer, view_rule(study.data), study.data.views, study.seed, gpus_per_task=gpus)
+    job = TokeniseJob(images, tokenizer, ViewRule.of(study.data), study.data.views, study.seed, gpus_per_task=gpus)
     key = token_key(job, manifest.fingerprint, loaded.fingerprint)
     return Inputs(len(manifest.classes), cfg.vocab_size, cfg.z_channels, cfg.patch_nums, key), job
 

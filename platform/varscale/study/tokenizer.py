@@ -1,33 +1,163 @@
-"""``varscale tokenizer train``: a tokenizer file from a specification, its training recorded in MLflow."""
+"""The training of a tokenizer from the outside: checks, records, workers, and the file that comes of it."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import TrainingFailedError
 
 from lawfit import schema
-from varscale.spec import TokenizerStudy
-from varscale.study import stages
+from varscale.data.images import ViewRule
+from varscale.data.loader import check_sides
+from varscale.data.schema import read_image_manifest
+from varscale.errors import EnvironmentalError, UserError
+from varscale.models.lpips import load_lpips
+from varscale.models.store import load_model
+from varscale.models.vqvae import VQVAE
+from varscale.progress import Progress, say
+from varscale.storage import atomic_path, write_json
+from varscale.study.cluster import check_workers, cluster_resources, largest_node_cpus, start_recorder
 from varscale.study.places import Places
-from varscale.tracking import Recorder
+from varscale.study.watch import Ticker
+from varscale.tokenizer_plan import TokenizerRun, difference, make_run
+from varscale.tokenizer_spec import TokenizerStudy
+from varscale.train.launch import Workers, launch
+from varscale.train.tokenizer_worker import TokenizerJob, run_tokenizer_rank
 
-KIND_TOKENIZER = "tokenizer"
+SETTINGS_FILE = "settings.json"
+WEIGHTS_FILE = "tokenizer.safetensors"
 
 
-def run_tokenizer_study(study: TokenizerStudy, places: Places, git_commit: str) -> stages.TrainedReport:
-    """Train the tokenizer and record it. Ray must be initialised."""
-    images = stages.prepared_images(study.data, places.store)
-    report = stages.train_tokenizer(study, images, Path(study.output), study.resources)
-    recorder = Recorder(places.tracking_uri, study.name, places.artifact_root)
-    params = {
-        schema.SEED: study.seed,
-        schema.DATA_FINGERPRINT: report.facts["data_fingerprint"],
-        **{f"model.{key}": value for key, value in study.model.model_dump().items()},
-        **{f"recipe.{key}": value for key, value in study.recipe.model_dump().items()},
+def train_tokenizer(study: TokenizerStudy, images: Path, places: Places, git_commit: str) -> dict[str, float]:
+    """Train a tokenizer on image shards, record it, and write its weights to ``study.output`` with a picture beside.
+
+    An interrupted training goes on from its last checkpoint; a finished one is not repeated. Ray must be initialised.
+
+    Returns:
+        The figures of the last validation.
+
+    Raises:
+        UserError: unusable images or weights; an unfinished training with other settings; one that diverged.
+        EnvironmentalError: the workers failed.
+    """
+    output = Path(study.output).resolve()
+    run = make_run(_with_absolute_paths(study), read_image_manifest(images).fingerprint, largest_node_cpus())
+    if quality := _finished(output, run):
+        say(f"tokenizer {run.name}: {output} was trained so before; nothing to do")
+        return quality
+    check_workers(run.name, run.workers, run.cpus_per_worker, run.gpus_per_worker, cluster_resources())
+    _check_inputs(run, images)
+    folder = places.tokenizer_checkpoints(output)
+    with places.locked(f"tokenizer-{output.stem}"):
+        _claim(folder, run)
+        return _train(study, run, images, places, folder, git_commit)
+
+
+def _with_absolute_paths(study: TokenizerStudy) -> TokenizerStudy:
+    """Workers do not share the driver's working folder."""
+    perceptual = study.recipe.perceptual
+    if perceptual is None or perceptual.vgg16 is None or perceptual.heads is None:
+        return study
+    paths = {"vgg16": str(Path(perceptual.vgg16).resolve()), "heads": str(Path(perceptual.heads).resolve())}
+    recipe = study.recipe.model_copy(update={"perceptual": perceptual.model_copy(update=paths)})
+    return study.model_copy(update={"recipe": recipe})
+
+
+def _finished(output: Path, run: TokenizerRun) -> dict[str, float] | None:
+    """The quality of the weights at ``output``, if they are those of this very run."""
+    if not output.is_file():
+        return None
+    facts = load_model(output, VQVAE).facts
+    return facts["validation"] if facts.get("run_key") == run.run_key else None
+
+
+def _check_inputs(run: TokenizerRun, images: Path) -> None:
+    for split in ("train", "val"):
+        check_sides(images, split, run.vqvae.image_size)
+        if (rows := read_image_manifest(images).rows(split)) < run.workers:
+            raise UserError(f"{images}: split '{split}' has {rows} images for {run.workers} workers")
+    perceptual = run.recipe.perceptual
+    if perceptual and perceptual.vgg16 and perceptual.heads:
+        load_lpips(Path(perceptual.vgg16), Path(perceptual.heads))
+    if run.perceptual_is_off:
+        say("LPIPS is off: recipe.perceptual names no weights (vgg16, heads); the loss goes without it")
+
+
+def _claim(folder: Path, run: TokenizerRun) -> None:
+    """Make the checkpoint folder this run's, unless it holds a checkpoint with other settings."""
+    path = folder / SETTINGS_FILE
+    theirs = json.loads(path.read_text()) if any(folder.glob("step_*")) else run.settings
+    if differs := difference(run.settings, theirs):
+        raise UserError(
+            f"{folder}: holds an unfinished training with other settings ({differs}); finish it with those, name"
+            " another output, or remove that folder"
+        )
+    write_json(path, run.settings)
+
+
+def _train(
+    study: TokenizerStudy, run: TokenizerRun, images: Path, places: Places, folder: Path, git_commit: str
+) -> dict[str, float]:
+    recorder = start_recorder(places.tracking_uri, run.name, places.artifact_root)
+    tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_CHECKPOINT: str(folder)}
+    run_id = ray.get(recorder.open_tokenizer.remote(run.run_key, run.name, _params(run), tags))
+    made = folder / WEIGHTS_FILE
+    facts = {"name": run.name, "run_key": run.run_key, "git_commit": git_commit, **run.settings}
+    job = TokenizerJob(run, ViewRule.of(study.data), study.evaluation, images.resolve(), made, facts, run_id, recorder)
+    workers = Workers(run.workers, run.cpus_per_worker, run.gpus_per_worker)
+    try:
+        with Ticker(_Line(run, recorder).print):
+            launch(run_tokenizer_rank, job, workers, study.checkpoints, folder)
+    except TrainingFailedError as error:
+        reason = str(error).strip().splitlines()[-1]
+        ray.get(recorder.fail.remote(run_id, reason))
+        raise EnvironmentalError(f"tokenizer {run.name}: {reason}") from error
+    if not made.is_file():
+        reason = "diverged: the loss is not finite; a lower recipe.lr may help"
+        ray.get(recorder.fail.remote(run_id, reason))
+        shutil.rmtree(folder)  # its checkpoints lead to the same end
+        raise UserError(f"tokenizer {run.name}: {reason}")
+    for source, target in ((made.with_suffix(".png"), Path(study.output).with_suffix(".png")), (made, study.output)):
+        with atomic_path(Path(target)) as temporary:
+            shutil.copyfile(source, temporary)
+    ray.get(recorder.log_files.remote(run_id, [Path(study.output), Path(study.output).with_suffix(".png")]))
+    ray.get(recorder.close.remote(run_id, schema.STATE_FINISHED))
+    shutil.rmtree(folder)
+    return load_model(Path(study.output), VQVAE).facts["validation"]
+
+
+def _params(run: TokenizerRun) -> dict[str, Any]:
+    """What MLflow records of a tokenizer's training, constant over the run: every setting, flat."""
+    flat: dict[str, Any] = {
+        schema.SEED: run.seed,
+        schema.DATA_FINGERPRINT: run.settings["data_fingerprint"],
+        "engine.precision": run.precision,
     }
-    run_id = recorder.open_run(KIND_TOKENIZER, study.name, params, {schema.TAG_GIT_COMMIT: git_commit})
-    for step, figures in report.curve:
-        recorder.log(run_id, step, {f"train/{key}": value for key, value in figures.items()})
-    recorder.log(run_id, study.recipe.steps, {f"tokenizer/{key}": v for key, v in report.facts["validation"].items()})
-    recorder.log_files(run_id, [report.path, report.path.with_suffix(".png")])
-    recorder.close(run_id, schema.STATE_FINISHED)
-    return report
+    for section in ("data", "model", "recipe"):
+        for key, value in run.settings[section].items():
+            inner = value if isinstance(value, dict) else {"": value}
+            flat |= {f"{section}.{key}.{name}".rstrip("."): each for name, each in inner.items()}
+    return flat
+
+
+class _Line:
+    """The progress line: steps, rate, time left, latest loss and PSNR."""
+
+    def __init__(self, run: TokenizerRun, recorder: Any) -> None:
+        self._run, self._recorder = run, recorder
+        self._progress: Progress | None = None
+
+    def print(self) -> None:
+        """Ask the recorder where the run stands, and tell."""
+        state = ray.get(self._recorder.progress.remote()).get(self._run.name)
+        if state is None:
+            return
+        if self._progress is None:
+            self._progress = Progress(f"tokenizer {self._run.name}", self._run.steps, "steps", state.step)
+        shown = {"loss": schema.TRAIN_LOSS, "val PSNR": schema.VAL + schema.PSNR}
+        note = ", ".join(f"{label} {state.metrics[name]:.4g}" for label, name in shown.items() if name in state.metrics)
+        self._progress.advance(state.step - self._progress.done, note)

@@ -1,8 +1,7 @@
-"""Progress of the grid while Ray Tune runs it: which cells, step, loss, time left."""
+"""Progress of work that others do, a line every ten seconds; and the grid's line: cells, step, loss, time left."""
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,14 +11,40 @@ import ray
 
 from lawfit import schema
 from varscale.plan import Cell
-from varscale.progress import clock
+from varscale.progress import clock, say
 from varscale.tracking import Progress
 
 INTERVAL_S = 10.0
 
 
-class Watch:
-    """Prints a line every ten seconds, from its own thread, while the block runs.
+class Ticker:
+    """Calls ``tick`` every ten seconds, from its own thread, while the block runs."""
+
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self._tick = tick
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Ticker:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(INTERVAL_S):
+            try:
+                self._tick()
+            except ray.exceptions.RayError as error:  # the run itself may be well: go on watching
+                say(f"no word from the recorder ({type(error).__name__})")
+
+
+class GridState:
+    """What to tell of a grid while it trains.
 
     Args:
         cells: those that will be trained.
@@ -33,26 +58,10 @@ class Watch:
         self._start = time.monotonic()
         self._first: tuple[float, float] | None = None
         """When the first FLOPs were seen, and how many: start-up says nothing of the rate."""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(INTERVAL_S):
-            try:
-                line = self.line(self._progress())
-            except ray.exceptions.RayError as error:  # the run itself may be well: go on watching
-                line = f"grid: no word from the recorder ({type(error).__name__})"
-            print(line, file=sys.stderr, flush=True)
+    def print(self) -> None:
+        """Print a line of where it stands."""
+        say(self.line(self._progress()))
 
     def line(self, progress: dict[str, Progress | None]) -> str:
         """One line of the grid's state."""

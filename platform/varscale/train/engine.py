@@ -24,6 +24,35 @@ STATE_TAG = "state"
 
 
 @dataclass(frozen=True)
+class EngineSettings:
+    """What an engine must know of a training."""
+
+    lr: float
+    """Before the first step; each step names its own."""
+    betas: tuple[float, float]
+    clip: float
+    """Largest global gradient norm."""
+    micro_batch: int
+    accumulation: int
+    zero_stage: int
+    """0 replicates everything; the caller may then change weights between steps."""
+    precision: str
+
+    @staticmethod
+    def of(cell: Cell) -> EngineSettings:
+        """Settings of a cell of the grid."""
+        return EngineSettings(
+            lr=cell.lr,
+            betas=cell.optimizer.betas,
+            clip=cell.optimizer.clip,
+            micro_batch=cell.micro_batch,
+            accumulation=cell.accumulation,
+            zero_stage=cell.zero_stage,
+            precision=cell.precision,
+        )
+
+
+@dataclass(frozen=True)
 class StepResult:
     """What one optimizer step says of itself."""
 
@@ -50,18 +79,27 @@ class ZeroEngine:
     methods together.
 
     Args:
-        model: on ``device``, with the same weights on every rank.
-        cell: batch split, ZeRO stage, precision, optimizer.
+        model: on ``device``, with the same weights on every rank; parameters without gradient stay as they are.
+        settings: batch split, ZeRO stage, precision, optimizer.
+        optimizer: in place of AdamW on all parameters; its groups say ``decayed`` and may say ``lr_scale``.
     """
 
-    def __init__(self, model: torch.nn.Module, cell: Cell, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        settings: EngineSettings,
+        device: torch.device,
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> None:
         self._deepspeed = import_deepspeed(device)
         self._deepspeed.init_distributed(dist_backend=dist.get_backend())
-        optimizer = torch.optim.AdamW(_parameter_groups(model), lr=cell.lr, betas=cell.optimizer.betas, fused=True)
-        self._engine, *_ = self._deepspeed.initialize(
-            model=model, optimizer=optimizer, config=_config(cell), dist_init_required=False
+        optimizer = optimizer or torch.optim.AdamW(
+            parameter_groups(model), lr=settings.lr, betas=settings.betas, fused=True
         )
-        self._stage = cell.zero_stage
+        self._engine, *_ = self._deepspeed.initialize(
+            model=model, optimizer=optimizer, config=_config(settings), dist_init_required=False
+        )
+        self._stage, self._clip = settings.zero_stage, settings.clip
 
     @property
     def module(self) -> torch.nn.Module:
@@ -77,15 +115,20 @@ class ZeroEngine:
             loss: ``loss(model, micro_batch)`` -> scalar mean over the micro-batch.
         """
         for group in self._engine.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
             group["weight_decay"] = weight_decay if group["decayed"] else 0.0
         losses = []
+        grad_norm = 0.0
         for micro_batch in micro_batches:
             value = loss(self._engine, micro_batch)
             self._engine.backward(value)
+            if self._stage == 0 and self._engine.is_gradient_accumulation_boundary():
+                grad_norm = float(torch.nn.utils.clip_grad_norm_(self.module.parameters(), self._clip))
             self._engine.step()
             losses.append(value.detach())
-        return StepResult(torch.stack(losses).mean(), float(self._engine.get_global_grad_norm() or 0.0))
+        if self._stage > 0:
+            grad_norm = float(self._engine.get_global_grad_norm() or 0.0)
+        return StepResult(torch.stack(losses).mean(), grad_norm)
 
     def gathered(self) -> AbstractContextManager[None]:
         """Within this, :attr:`module` holds whole parameters on every rank."""
@@ -102,27 +145,29 @@ class ZeroEngine:
         self._engine.save_checkpoint(str(folder), tag=STATE_TAG, client_state=position, save_latest=False)
 
     def load(self, folder: Path) -> dict[str, int]:
-        """Restore what :meth:`save` wrote, for the same number of ranks; return the position."""
+        """Restore what :meth:`save` wrote, for the same number of ranks (at stage 0 any); return the position."""
         path, position = self._engine.load_checkpoint(str(folder), tag=STATE_TAG)
         if path is None:
             raise FileNotFoundError(f"{folder}: no checkpoint of this engine")
         return position
 
 
-def _parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
-    named = list(model.named_parameters())
+def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
+    """Trained parameters in two groups, with and without weight decay."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = ((decayed, [p for name, p in named if is_decayed(name, p) == decayed]) for decayed in (True, False))
     return [{"params": params, "decayed": decayed} for decayed, params in groups]
 
 
-def _config(cell: Cell) -> dict[str, Any]:
+def _config(settings: EngineSettings) -> dict[str, Any]:
     return {
-        "train_micro_batch_size_per_gpu": cell.micro_batch,
-        "gradient_accumulation_steps": cell.accumulation,
-        "gradient_clipping": cell.optimizer.clip,
+        "train_micro_batch_size_per_gpu": settings.micro_batch,
+        "gradient_accumulation_steps": settings.accumulation,
+        # At stage 0 DeepSpeed clips and keeps the norm to itself: step() does both there.
+        "gradient_clipping": settings.clip if settings.zero_stage else 0.0,
         # Stage 1 copies every gradient into one buffer first, to no end while nothing is sharded (3 % of a step).
-        "zero_optimization": {"stage": cell.zero_stage, "contiguous_gradients": cell.zero_stage > 1},
+        "zero_optimization": {"stage": settings.zero_stage, "contiguous_gradients": settings.zero_stage > 1},
         "zero_allow_untested_optimizer": True,
-        "torch_autocast": {"enabled": cell.precision == "bf16", "dtype": "bfloat16"},
+        "torch_autocast": {"enabled": settings.precision == "bf16", "dtype": "bfloat16"},
         "steps_per_print": 10**9,
     }

@@ -1,31 +1,40 @@
-"""A cell as a Ray Train run: its workers, their resources, where checkpoints go, how often it restarts."""
+"""A training as a Ray Train run: its workers, their resources, where checkpoints go, how often it restarts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from varscale.spec import Checkpoints
-from varscale.train.worker import CellJob, run_rank
 
 
-def launch(job: CellJob, checkpoints: Checkpoints, folder: Path) -> None:
-    """Train a cell to its end, inside a Tune trial; goes on from the latest checkpoint in ``folder``.
+@dataclass(frozen=True)
+class Workers:
+    """How many, and what each gets."""
+
+    count: int
+    cpus: int
+    gpus: int
+
+
+def launch(rank: Callable[[Any], None], job: Any, workers: Workers, checkpoints: Checkpoints, folder: Path) -> None:
+    """Run ``rank(job)`` on every worker to its end; goes on from the latest checkpoint in ``folder``.
 
     Raises:
         ray.train.TrainingFailedError: the workers failed more often than ``checkpoints.max_failures``.
     """
-    resources = job.cell.resources
+    resources = {"CPU": workers.cpus, "GPU": workers.gpus} if workers.gpus else {"CPU": workers.cpus}
     TorchTrainer(
-        run_rank,
+        rank,
         train_loop_config=job,
-        torch_config=TorchConfig(backend=None if resources.gpus_per_worker else "gloo"),
+        torch_config=TorchConfig(backend=None if workers.gpus else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=resources.workers,
-            use_gpu=resources.gpus_per_worker > 0,
-            resources_per_worker=_per_worker(resources.cpus_per_worker, resources.gpus_per_worker),
+            num_workers=workers.count, use_gpu=workers.gpus > 0, resources_per_worker=resources
         ),
         run_config=RunConfig(
             name=folder.name,
@@ -34,7 +43,3 @@ def launch(job: CellJob, checkpoints: Checkpoints, folder: Path) -> None:
             failure_config=FailureConfig(max_failures=checkpoints.max_failures),
         ),
     ).fit()
-
-
-def _per_worker(cpus: int, gpus: int) -> dict[str, float]:
-    return {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +25,12 @@ from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
 from varscale.plan import Cell
 from varscale.spec import Evaluation
-from varscale.storage import write_json
-from varscale.train.engine import ZeroEngine
+from varscale.train.engine import EngineSettings, ZeroEngine
 from varscale.train.loop import Place, TrainingData, flops_at, train
+from varscale.train.observer import TAG_RESUMED, RayObserver, latest_checkpoint, records_reach
 
 MODEL_FILE = "model.safetensors"
 GRID_FILE = "samples.png"
-POSITION_FILE = "position.json"
-TAG_RESUMED = "resumed_at_step"
 
 
 @dataclass(frozen=True)
@@ -55,29 +51,6 @@ class CellJob:
     """Handle of the Recorder actor."""
 
 
-class _RayObserver:
-    """Sends records to the recorder and checkpoints to Ray Train."""
-
-    def __init__(self, job: CellJob, engine: ZeroEngine, place: Place) -> None:
-        self._job, self._engine, self._place = job, engine, place
-
-    def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
-        if self._place.rank == 0:
-            self._job.recorder.log.remote(self._job.run_id, step, metrics)
-
-    def on_checkpoint(self, step: int) -> None:
-        position = {"step": step, "world_size": self._place.world_size, "zero_stage": self._job.cell.zero_stage}
-        if self._place.rank == 0:
-            ray.get(self._job.recorder.flush.remote())  # no record may be lost that a resume would pass over
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            self._engine.save(folder, position)
-            if self._place.rank == 0:
-                write_json(folder / POSITION_FILE, position)
-            checkpoint = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report({"step": step}, checkpoint=checkpoint, checkpoint_dir_name=f"step_{step:07d}")
-
-
 def run_rank(job: CellJob) -> None:
     """Train the cell's share of this rank, then export and assess the model together with the other ranks."""
     cell, context = job.cell, ray.train.get_context()
@@ -91,9 +64,10 @@ def run_rank(job: CellJob) -> None:
     torch.manual_seed(cell.seed)
     model = VAR(cell.var, checkpoint_blocks=cell.activation_checkpointing)
     init_weights(model, adaln_gamma=cell.optimizer.adaln_gamma)
-    engine = ZeroEngine(model.to(place.device), cell, place.device)
+    engine = ZeroEngine(model.to(place.device), EngineSettings.of(cell), place.device)
     start = _resume(engine, job, place)
-    train(cell, data, engine, place, _RayObserver(job, engine, place), start)
+    observer = RayObserver(job.recorder, job.run_id, place, engine.save, {"zero_stage": cell.zero_stage})
+    train(cell, data, engine, place, observer, start)
     weights = engine.full_state_dict()
     if place.rank == 0:
         save_model(job.output / MODEL_FILE, model, weights, job.facts)
@@ -104,26 +78,21 @@ def run_rank(job: CellJob) -> None:
 
 
 def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
-    """Restore the latest checkpoint, if these ranks can read it and the run's records reach it; return its step.
-
-    A checkpoint can outlive its records (a run deleted, another database): going on from it would leave a run that
-    holds only the end of its curves.
-    """
+    """Restore the latest checkpoint, if these ranks can read it and the run's records reach it; return its step."""
     cell = job.cell
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return 0
-    with checkpoint.as_directory() as name:
-        position = json.loads((Path(name) / POSITION_FILE).read_text())
+    with latest_checkpoint() as found:
+        if found is None:
+            return 0
+        folder, position = found
         if (position["world_size"], position["zero_stage"]) != (place.world_size, cell.zero_stage):
             print(
                 f"{cell.name}: checkpoint at step {position['step']} is for {position['world_size']} workers at ZeRO"
                 f" stage {position['zero_stage']}, not {place.world_size} at {cell.zero_stage}: starting again"
             )
             return 0
-        if ray.get(job.recorder.last_step.remote(job.run_id)) < position["step"]:
+        if not records_reach(job.recorder, job.run_id, position):
             return 0
-        engine.load(Path(name))
+        engine.load(folder)
     if place.rank == 0:
         job.recorder.tag.remote(job.run_id, TAG_RESUMED, str(position["step"]))
     return position["step"]

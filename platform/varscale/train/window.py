@@ -1,0 +1,61 @@
+"""What is recorded of training: means over the steps since the last record, and what they cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+from lawfit import schema
+from varscale.train.loop import Place
+
+
+class Window:
+    """Figures of the steps since the last record, and the time that they took.
+
+    Args:
+        batch: images of a step, all ranks' together.
+    """
+
+    def __init__(self, place: Place, batch: int) -> None:
+        self._place, self._batch = place, batch
+        self._figures: list[dict[str, torch.Tensor]] = []
+        self._clock = _Clock()
+
+    def add(self, figures: dict[str, torch.Tensor]) -> None:
+        """Take in a step's scalars; a name may be missing from some steps, on all ranks alike."""
+        self._figures.append(figures)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time of the block is not training's."""
+        stopped = self._clock.elapsed()
+        yield
+        self._clock = _Clock(before=stopped)
+
+    def close(self) -> dict[str, float]:
+        """Means over the window and all ranks, images a second, CPU seconds of all ranks; then a new window begins."""
+        names = sorted({name for figures in self._figures for name in figures})
+        means = [torch.stack([f[name].double().cpu() for f in self._figures if name in f]).mean() for name in names]
+        seconds, cpu_seconds = self._clock.elapsed()
+        sums = torch.stack([*means, torch.tensor(cpu_seconds, dtype=torch.float64)]).to(self._place.device)
+        if self._place.world_size > 1:
+            dist.all_reduce(sums)
+        *totals, cpu_seconds = sums.tolist()
+        metrics = {name: total / self._place.world_size for name, total in zip(names, totals, strict=True)}
+        metrics |= {schema.IMAGES_PER_S: len(self._figures) * self._batch / seconds, schema.CPU_SECONDS: cpu_seconds}
+        self._figures, self._clock = [], _Clock()
+        return metrics
+
+
+class _Clock:
+    """Wall and CPU seconds of this process since it was made, and before."""
+
+    def __init__(self, before: tuple[float, float] = (0.0, 0.0)) -> None:
+        self._wall, self._cpu = time.monotonic() - before[0], time.process_time() - before[1]
+
+    def elapsed(self) -> tuple[float, float]:
+        return time.monotonic() - self._wall, time.process_time() - self._cpu

@@ -1,0 +1,83 @@
+"""Specifications of tokenizers become runs; the published size is checked without its memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from varscale.errors import UserError
+from varscale.shapes import VQVAEConfig
+from varscale.study.tokenizer_forecast import forward_flops, tokenizer_table
+from varscale.study_file import load_tokenizer_study
+from varscale.tokenizer_plan import difference, make_run
+from varscale.tokenizer_spec import TokenizerStudy
+from varscale.train.loop import Place
+from varscale.train.tokenizer import TokenizerTraining
+
+REDUCED = [
+    "data.image_size=64",
+    "model={vocab_size: 64, z_channels: 8, ch: 32, ch_mult: [1, 1, 2, 2, 4], patch_nums: [1, 2, 3, 4]}",
+    "recipe.steps=8",
+    "recipe.batch=2",
+    "recipe.adversarial.start_step=1",
+    "engine.precision=fp32",
+    "resources={}",
+]
+
+
+def imagenet(root: Path, *overrides: str) -> TokenizerStudy:
+    return load_tokenizer_study(root / "studies" / "tokenizer-imagenet256.yaml", list(overrides))
+
+
+def test_imagenet_specification_is_the_released_tokenizer(root: Path) -> None:
+    study = imagenet(root)
+    run = make_run(study, "fingerprint")
+    assert run.vqvae == VQVAEConfig()
+    assert (run.share, run.workers * run.share, run.warmup_steps) == (16, 128, 5000)
+    assert run.perceptual_is_off
+    table = tokenizer_table(study)
+    assert "108,948,355" in table
+    assert "LPIPS (off: no weights named)" in table
+    assert forward_flops(run.vqvae) == pytest.approx(215.126e9 + 393.709e9, rel=1e-3)
+
+
+def test_imagenet_specification_names_every_hyper_parameter(root: Path) -> None:
+    study = imagenet(root)
+    for section in (study.recipe, study.model, study.engine, study.resources, study.evaluation):
+        assert type(section).model_fields.keys() == section.model_fields_set, type(section).__name__
+    assert study.recipe.adversarial is not None
+    assert type(study.recipe.adversarial).model_fields.keys() == study.recipe.adversarial.model_fields_set
+
+
+def test_imagenet_recipe_takes_steps_at_reduced_size(root: Path, alone: Place) -> None:
+    run = make_run(imagenet(root, *REDUCED), "fingerprint")
+    training = TokenizerTraining(run, alone, None)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    figures = [training.step(step, [images]) for step in range(2)]
+    assert "train/discriminator" not in figures[0]
+    assert figures[1]["train/discriminator"].isfinite()
+    assert figures[1]["train/adversarial_weight"].item() == 0.5  # not adaptive
+    assert torch.stack([f["train/loss"] for f in figures]).isfinite().all()
+
+
+def test_a_batch_that_does_not_divide_is_refused(root: Path) -> None:
+    with pytest.raises(UserError, match=r"recipe\.batch: 128 images do not divide among resources\.workers 3"):
+        make_run(imagenet(root, "resources.workers=3"), "x")
+    with pytest.raises(UserError, match=r"engine\.micro_batch: 3 does not divide the 16 images a worker takes"):
+        make_run(imagenet(root, "engine.micro_batch=3"), "x")
+
+
+def test_the_key_holds_what_decides_the_result_and_nothing_else(root: Path) -> None:
+    def key(*overrides: str) -> str:
+        return make_run(imagenet(root, *overrides), "fingerprint").run_key
+
+    same = ["store=/elsewhere", "resources.workers=4", "engine.micro_batch=8", "checkpoints.every_steps=7", "output=x"]
+    assert {key(override) for override in same} == {key()}
+    other = ["seed=1", "recipe.lr=1", "data.flip=false", "model.vocab_size=8", "engine.precision=fp32"]
+    assert len({key(), *(key(override) for override in other)}) == 6
+    assert make_run(imagenet(root), "other images").run_key != key()
+    ours, theirs = (make_run(imagenet(root, *o), "x").settings for o in ((), ("recipe.adversarial.layers=2",)))
+    assert difference(ours, theirs) == "recipe.adversarial.layers is 3, there 2"
+    assert difference(ours, ours) is None
