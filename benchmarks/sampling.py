@@ -39,7 +39,7 @@ def plain_tokens(model: VAR, quantizer, labels: torch.Tensor) -> torch.Tensor:
     for k, part in enumerate(quantizer.slices):
         for i, block in enumerate(model.layers()):
             x, caches[i] = _plain_block(block, x, block.ada_lin(cond).view(2 * batch, 1, 6, -1), caches[i])
-        logits = model.logits(x, cond)
+        logits = F.linear(model.head_nm(x, cond), model.head.weight, model.head.bias)
         t = SAMPLING.cfg * k / (len(cfg.patch_nums) - 1)
         drawn = _plain_draw((1 + t) * logits[:batch] - t * logits[batch:])
         tokens.append(drawn)
@@ -61,8 +61,10 @@ def _plain_block(block, x, modulation, cache):
     if cache is not None:
         k, v = torch.cat((cache[0], k), dim=2), torch.cat((cache[1], v), dim=2)
     h = F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2).reshape(b, length, c)
-    x = x + attn.proj(h) * gamma1
-    return x + block.ffn(F.layer_norm(x, (c,), eps=1e-6) * (scale2 + 1) + shift2) * gamma2, (k, v)
+    x = x + F.linear(h, attn.proj.weight, attn.proj.bias) * gamma1
+    h = F.layer_norm(x, (c,), eps=1e-6) * (scale2 + 1) + shift2
+    h = F.gelu(F.linear(h, block.ffn.fc1.weight, block.ffn.fc1.bias), approximate="tanh")
+    return x + F.linear(h, block.ffn.fc2.weight, block.ffn.fc2.bias) * gamma2, (k, v)
 
 
 def _plain_draw(logits: torch.Tensor) -> torch.Tensor:

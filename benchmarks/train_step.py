@@ -5,8 +5,8 @@
 
 Batch 4 and two threads, through the engine that studies train with (DeepSpeed ZeRO-1). "Of peak" is the dense FLOP
 count, masked attention included, over the best float32 product of two 2048² matrices in the same process, so bf16 can
-exceed 1. The plain rows are the same model with dense masked attention, torch's cross-entropy of all logits and the
-default allocator: what the parts of the fast path are worth together.
+exceed 1, and so can float32 (products by oneDNN). The plain rows are the same model with dense masked attention,
+torch's cross-entropy of all logits, torch's own products and the default allocator: all, then one at a time.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from published import SCALES_256, Memory, cell, in_fresh_process, matrix_peak, p
 
 from varscale.accounting import training_flops
 from varscale.device import keep_freed_memory
+from varscale.models import linear as linear_module
 from varscale.models.scales import block_causal_mask
 from varscale.models.var import VAR, init_weights
 
 BATCH = 4
-STEPS = 9
-PLAIN = {"attention", "loss", "allocator"}
+STEPS = 15
+PLAIN = {"attention", "loss", "allocator", "products"}
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,10 @@ class Case:
     engine: dict[str, object]
     plain: frozenset[str] = frozenset()
     """Parts of the fast path to leave out."""
-    compiled: bool = False
 
     @property
     def name(self) -> str:
         options = [str(value) if key == "precision" else key for key, value in self.engine.items()]
-        options += ["compiled"] * self.compiled
         options += ["plain"] if self.plain == PLAIN else [f"plain {part}" for part in sorted(self.plain)]
         return f"depth {self.depth} {', '.join(options) or 'fp32'}"
 
@@ -72,8 +71,8 @@ def measure(case: Case) -> Measured:
     engine = _engine(plan)
     if "attention" in case.plain:
         _use_dense_attention(engine.module)
-    if case.compiled:
-        engine.module.compile()
+    if "products" in case.plain:
+        linear_module.WORTHWHILE = sys.maxsize
     torch.manual_seed(0)
     tokens = torch.randint(0, 4096, (BATCH, plan.var.seq_len))
     batch = (torch.randint(0, 1000, (BATCH,)), torch.randn(BATCH, plan.var.seq_len - 1, 32), tokens)

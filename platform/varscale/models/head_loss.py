@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from varscale.models.linear import linear
 from varscale.shapes import MAX_HEAD_ROWS
 
 
@@ -40,10 +41,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         chunks = -(-len(x) // MAX_HEAD_ROWS)  # smaller chunks make smaller, slower products
         for rows, targets, d_rows in zip(x.chunk(chunks), target.chunk(chunks), dx.chunk(chunks), strict=True):
             inputs = rows.to(dtype)
-            grad, chunk_loss = _logit_gradient(torch.addmm(bias, inputs, weight.mT), targets)
+            grad, chunk_loss = _logit_gradient(linear(inputs, weight, bias), targets)
             loss += chunk_loss
-            d_rows.copy_(grad @ weight)
-            d_weight += grad.mT @ inputs
+            d_rows.copy_(linear(grad, weight.mT, None))
+            d_weight += linear(grad.mT, inputs.mT, None)
             d_bias += grad.sum(dim=0)
         ctx.save_for_backward(dx, d_weight, d_bias)
         ctx.rows = len(x)

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from varscale.models.attention import block_causal_attention, full_attention
 from varscale.models.head_loss import linear_cross_entropy
+from varscale.models.linear import Linear, linear
 from varscale.models.precision import full_precision
 from varscale.models.scales import block_causal_mask, level_of_token
 from varscale.shapes import VARConfig, attention_spans
@@ -63,13 +64,13 @@ class SelfAttention(nn.Module):
         self.q_bias = nn.Parameter(torch.zeros(cfg.width))
         self.v_bias = nn.Parameter(torch.zeros(cfg.width))
         self.register_buffer("zero_k_bias", torch.zeros(cfg.width))
-        self.proj = nn.Linear(cfg.width, cfg.width)
+        self.proj = Linear(cfg.width, cfg.width)
 
     def forward(self, x: torch.Tensor, attend: Attend) -> torch.Tensor:
         """x [B, l, C] -> [B, l, C]; ``attend`` knows who sees whom."""
         b, length, c = x.shape
         bias = torch.cat((self.q_bias, self.zero_k_bias, self.v_bias))
-        qkv = F.linear(x, self.mat_qkv.weight, bias).view(b, length, 3, self.heads, self.head_dim)
+        qkv = linear(x, self.mat_qkv.weight, bias).view(b, length, 3, self.heads, self.head_dim)
         out = attend(*self._scaled(*qkv.permute(2, 0, 3, 1, 4)))
         return self.proj(out.transpose(1, 2).reshape(b, length, c))
 
@@ -92,8 +93,8 @@ class FFN(nn.Module):
     def __init__(self, cfg: VARConfig) -> None:
         super().__init__()
         hidden = round(cfg.width * cfg.mlp_ratio)
-        self.fc1 = nn.Linear(cfg.width, hidden)
-        self.fc2 = nn.Linear(hidden, cfg.width)
+        self.fc1 = Linear(cfg.width, hidden)
+        self.fc2 = Linear(hidden, cfg.width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
@@ -154,7 +155,7 @@ class HeadNorm(nn.Module):
         return modulated(x, scale, shift)
 
 
-class Head(nn.Linear):
+class Head(Linear):
     """Logits of every token or, given the targets int64 [B, L], their mean cross-entropy in nats."""
 
     def forward(self, x: torch.Tensor, target: torch.Tensor | None = None) -> torch.Tensor:
