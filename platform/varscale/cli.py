@@ -187,13 +187,14 @@ def sample(
     top_k: Annotated[int, typer.Option(min=0, help="Keep the k likeliest tokens; 0 keeps all.")] = 0,
     top_p: Annotated[float, typer.Option(min=0, max=1, help="Keep this probability mass; 0 keeps all.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Image i draws from (seed, i).")] = 0,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Decode in bf16: faster, not for measurements.")] = False,
 ) -> None:
     """Draw images from a trained model into one PNG."""
     from varscale.evaluate.sample import write_samples
     from varscale.models.sampling import SamplingConfig
 
     count = write_samples(
-        checkpoint, tokenizer, out, _indices(classes), per_class, SamplingConfig(cfg, top_k, top_p, seed)
+        checkpoint, tokenizer, out, _indices(classes), per_class, SamplingConfig(cfg, top_k, top_p, seed), bf16
     )
     print(f"{out}: {count} images")
 

@@ -83,6 +83,8 @@ def load_model(path: Path, cls: type[M], patch_nums: Sequence[int] = VQVAEConfig
     model.load_state_dict(
         {name: tensor.to(model.state_dict()[name].dtype) for name, tensor in state.items()}, assign=True
     )
+    if cls is VQVAE:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the faster layout for its convolutions (benchmarks)
     return Loaded(model.eval(), facts, sha256_file(path))
 
 
