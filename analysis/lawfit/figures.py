@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from lawfit import schema
 from lawfit.forms import Array
 from lawfit.laws import LawResult
-from lawfit.records import Study
+from lawfit.study import Study
 from lawfit.schema import RecordError, column
 
 POINT, FIT, BAND, FRONTIER = "#0072B2", "#D55E00", "#D55E00", "#000000"

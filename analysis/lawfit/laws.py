@@ -15,7 +15,7 @@ from lawfit import schema
 from lawfit.fitting import MIN_DISTINCT_X, Fit, FormName, fit
 from lawfit.forms import Array
 from lawfit.frontier import envelope, read_curves
-from lawfit.records import Study
+from lawfit.study import Study
 from lawfit.schema import RecordError, column
 from lawfit.uncertainty import (
     Bootstrap,

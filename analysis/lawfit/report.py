@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from lawfit import figures, schema
 from lawfit.laws import LEVEL, LawResult
-from lawfit.records import Study
+from lawfit.study import Study
 from lawfit.schema import RecordError, column
 
 NOTHING = "\N{EN DASH}"

@@ -13,6 +13,10 @@ class RecordError(ValueError):
     """Unknown or invalid data: one line naming the run, field or row, what is wrong and what is allowed."""
 
 
+class TrackingError(RuntimeError):
+    """The place where records lie does not answer, or is no such place: one line saying which and why."""
+
+
 # Metrics, logged at step = optimizer step. `flops` is logged at every step where another metric is.
 VAL_LOSS = "val/loss"
 VAL_LOSS_LAST = "val/loss_last"

@@ -10,8 +10,8 @@ import pytest
 from lawfit import schema
 from lawfit.fitting import fit
 from lawfit.laws import LawResult, fit_study
-from lawfit.records import Study, load_study
 from lawfit.schema import RecordError
+from lawfit.study import Study, load_study
 
 
 @pytest.fixture(scope="module")

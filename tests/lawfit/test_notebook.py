@@ -7,7 +7,7 @@ import jupytext
 import pytest
 from nbclient import NotebookClient
 
-from lawfit.records import Study
+from lawfit.study import Study
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "analysis" / "notebooks" / "laws.py"
 

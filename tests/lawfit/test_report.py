@@ -11,9 +11,9 @@ import pytest
 
 from lawfit import figures
 from lawfit.laws import LawResult, fit_study
-from lawfit.records import Study
 from lawfit.report import write_report
 from lawfit.schema import RecordError
+from lawfit.study import Study
 
 
 @pytest.fixture(scope="module")
