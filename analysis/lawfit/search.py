@@ -1,0 +1,90 @@
+"""The global search of one fit: starts by variable projection, each refined by Newton's method.
+
+Floor 4 of the numerics, between `data` and `fitting`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+
+from lawfit.data import Points
+from lawfit.formula import Array, Centre, Form
+from lawfit.objectives import Loss, Problem, Space
+from lawfit.solver import minimise
+
+STARTS = 24
+"""Starts of a fit, taken from the scan."""
+
+SCREENED = 400
+"""Points that take part in the scan; a larger table is thinned evenly in y."""
+
+LAD_STAGES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8)
+"""|r|, and Huber's loss with a small delta, are approached through these deltas, in units of the residuals' scale."""
+
+HUBER_EFFICIENT = 1.345
+"""Delta in standard deviations at which Huber's loss is 95 % efficient for Gaussian noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The best solution: theta [p], the problem it solves, and the objectives [starts] of all starts."""
+
+    theta: Array
+    problem: Problem
+    smoothing: float
+    reached: Array
+
+
+def search(points: Points, form: Form, centre: Centre, loss: Loss, space: Space, delta: float | None) -> Found:
+    """The best fit of the `form` over all starts. delta: Huber's, in the residuals' unit."""
+    squares = points.problem(form, centre, space, inf)
+    starts = starting_points(points, form, centre, space)
+    ends = minimise(squares, starts)
+    if loss == "squared":
+        return _best(squares, inf, ends.theta, ends.objective)
+    # The least-squares solutions are starts too, beside the plain ones, which outliers have not touched.
+    starts = np.concatenate([starts, ends.theta])
+    unit = np.exp(centre.log_y) if space == "linear" else 1.0
+    scale = unit * robust_scale(squares.residuals(ends.theta[[ends.objective.argmin()]])[0])
+    for smoothing in deltas(delta, scale, LAD_STAGES):
+        problem = points.problem(form, centre, space, max(smoothing, 1e-13 * unit))
+        ends = minimise(problem, starts)
+        starts = ends.theta
+    return _best(problem, problem.delta * unit, ends.theta, ends.objective)
+
+
+def deltas(delta: float | None, scale: float, stages: Sequence[float]) -> list[float]:
+    """Huber's deltas to go through, ending at `delta` or, for |r|, at the last stage times the scale."""
+    path = [scale * stage for stage in stages]
+    return path if delta is None else [*(d for d in path if d > 2 * delta), delta]
+
+
+def starting_points(points: Points, form: Form, centre: Centre, space: Space) -> Array:
+    """Starts [at most STARTS, p]: the best of the scan by Huber's loss, then ever worse and so more distant ones."""
+    thinned = points.some(np.argsort(points.y)[:: -(-len(points.y) // SCREENED)])
+    problem = thinned.problem(form, centre, space, inf)
+    low, high = form.bounds(points.logs(centre))
+    candidates = np.clip(form.grid(problem.logs, problem.y, space == "log"), low, high)
+    spread = 0.1 * robust_scale(problem.target - np.median(problem.target))
+    badness = problem.with_delta(max(spread, 1e-9)).objective(candidates)
+    order = np.argsort(badness)[: max(1, np.isfinite(badness).sum())]
+    ranks = np.unique(np.geomspace(1, len(order), min(STARTS, len(order))).astype(int)) - 1
+    return candidates[order[ranks]]
+
+
+def robust_scale(residuals: Array) -> float:
+    """Standard deviation of the residuals by their median absolute value (1.4826 MAD)."""
+    return float(1.4826 * np.median(np.abs(residuals)))
+
+
+def efficient_delta(points: Points, form: Form, centre: Centre, space: Space) -> float:
+    """Huber's delta from the noise itself: 1.345 robust standard deviations of the least-absolute residuals."""
+    found = search(points, form, centre, "lad", space, None)
+    unit = np.exp(centre.log_y) if space == "linear" else 1.0
+    return max(HUBER_EFFICIENT * unit * robust_scale(found.problem.residuals(found.theta[None])[0]), 1e-12 * unit)
+
+
+def _best(problem: Problem, smoothing: float, theta: Array, reached: Array) -> Found:
+    return Found(theta[reached.argmin()], problem, smoothing, reached)
