@@ -38,7 +38,7 @@ class Error(NamedTuple):
 class Linearised:
     """A fit near its optimum: design [n, p] and residuals [n], both times the root of the weights.
 
-    inverse [p, p]: (Jᵀ J)^-1, zero for parameters at a bound. slope: mean slope of the loss's score, 1 for
+    inverse [p, p]: (Jᵀ J)^-1, zero for parameters that have no effect. slope: mean slope of the loss's score, 1 for
     squares. groups: the points' indices by run, None when each is its own.
     """
 
@@ -50,7 +50,7 @@ class Linearised:
 
     @property
     def free(self) -> int:
-        """Parameters that are not at a bound."""
+        """Parameters that have an effect."""
         return int((np.diag(self.inverse) > 0).sum())
 
     @property
@@ -83,7 +83,7 @@ class Linearised:
 
 def linearise(fit: Fit, run: ArrayLike | None = None) -> Linearised:
     """The fit near its optimum. run [n]: the points of one run share noise; None: all are independent."""
-    problem, theta = fit.problem(), fit.theta[None]
+    problem, theta = fit.inference_problem(), fit.theta[None]
     value, jacobian, _ = fit.form.expand(theta, problem.logs)
     root = np.sqrt(problem.weights)
     design = jacobian[0].T * root[:, None]
@@ -91,8 +91,8 @@ def linearise(fit: Fit, run: ArrayLike | None = None) -> Linearised:
     if fit.space == "log":
         design = design / value[0][:, None]
     slope, scores = _scores(residuals, problem.delta)
-    low, high = fit.form.bounds(problem.logs)
-    inverse = _inverse(design, (fit.theta > low) & (fit.theta < high))
+    size = np.sqrt((design**2).sum(0))
+    inverse = _inverse(design, size > 1e-10 * size.max())
     return Linearised(design, root * scores, inverse, slope, None if run is None else groups_of(run, fit.n))
 
 
@@ -154,7 +154,7 @@ def delta_method(fit: Fit, *, run: ArrayLike | None = None, level: float = 0.95)
     intervals = {}
     for name, error in zip(names, errors, strict=True):
         half = t_quantile(error.dof, level) * np.sqrt(error.variance)
-        intervals[name] = _interval(values[name], half, name in fit.form.amplitudes)
+        intervals[name] = _interval(values[name], half, name in fit.form.positive)
     return Delta(
         names, model * scale[:, None] * scale,
         {name: float(np.sqrt(v)) for name, v in zip(names, variances, strict=True)},
@@ -173,4 +173,4 @@ def _interval(value: float, half: float, positive: bool) -> tuple[float, float]:
     if positive and value > 0:
         factor = float(np.exp(min(half / value, 700.0)))
         return value / factor, value * factor
-    return value - half, value + half
+    return float(value - half), float(value + half)

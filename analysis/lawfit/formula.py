@@ -66,6 +66,11 @@ class Form:
     variables: tuple[str, ...] = ("x",)
     amplitudes: tuple[str, ...] = ()
 
+    @property
+    def positive(self) -> tuple[str, ...]:
+        """Parameters whose logarithm, not the value, is close to linear in theta."""
+        return self.amplitudes
+
     def value(self, theta: Sequence[Any], logs: Logs) -> Any:
         """y/y0 of p coordinates that broadcast against the logs. Numpy functions only, for `jets`."""
         raise NotImplementedError

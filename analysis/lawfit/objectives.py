@@ -9,7 +9,7 @@ a bootstrap's do, are one problem.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -35,12 +35,38 @@ class Quadratic(NamedTuple):
     majoriser: Array
 
 
+class Quantity(Protocol):
+    """A function of theta, such as a parameter or the law at a point."""
+
+    def expand(self, theta: Array) -> tuple[Array, Array, Array]:
+        """Value [B], gradient [B, p] and Hessian [B, p, p] at theta [B, p]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Pull:
+    """strength/2 · (quantity - target)², added to the objective of each row; target [B]."""
+
+    quantity: Quantity
+    target: Array
+    strength: float
+
+    def quadratic(self, theta: Array) -> Quadratic:
+        """Value and derivatives at theta [B, p]."""
+        value, gradient, hessian = self.quantity.expand(theta)
+        excess = value - self.target
+        squares = self.strength * gradient[:, :, None] * gradient[:, None, :]
+        bend = squares + self.strength * excess[:, None, None] * hessian
+        return Quadratic(0.5 * self.strength * excess**2, self.strength * excess[:, None] * gradient, bend, squares)
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """B fits of one form.
 
     logs: one array a variable, [n] or [B, n]. y: y/y0, [n] or [B, n]. weights [n] or [B, n]. delta: where
-    Huber's loss turns linear, in the residuals' unit; inf is half of the squares.
+    Huber's loss turns linear, in the residuals' unit; inf is half of the squares. pull: see `Pull`; it takes no
+    part in `objective`.
     """
 
     form: Form
@@ -49,6 +75,7 @@ class Problem:
     weights: Array
     space: Space = "log"
     delta: float = np.inf
+    pull: Pull | None = None
 
     @property
     def target(self) -> Array:
@@ -63,7 +90,8 @@ class Problem:
         """The problem of some of the B rows."""
         logs = [log if log.ndim == 1 else log[rows] for log in self.logs]
         y, weights = (a if a.ndim == 1 else a[rows] for a in (self.y, self.weights))
-        return replace(self, logs=logs, y=y, weights=weights)
+        pull = self.pull and replace(self.pull, target=self.pull.target[rows])
+        return replace(self, logs=logs, y=y, weights=weights, pull=pull)
 
     def residuals(self, theta: Array) -> Array:
         """Residuals [B, n] at theta [B, p]."""
@@ -111,7 +139,10 @@ class Problem:
                 hessian = _outer(jacobian, bend) - curvature(weighted)
             gradient = -np.matvec(jacobian, weighted)
         value = np.where(np.isfinite(value), value, np.inf)
-        return Quadratic(value, gradient, hessian, _outer(jacobian, majorant))
+        here = Quadratic(value, gradient, hessian, _outer(jacobian, majorant))
+        if self.pull:
+            here = Quadratic(*(a + b for a, b in zip(here, self.pull.quadratic(theta), strict=True)))
+        return here
 
 
 def huber(residual: Array, delta: float) -> Array:

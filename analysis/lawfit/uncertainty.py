@@ -20,7 +20,7 @@ from lawfit.objectives import Problem
 from lawfit.resampling import Unit, draw, draw_points
 from lawfit.result import Fit
 from lawfit.schema import RecordError
-from lawfit.search import LAD_STAGES, starting_points
+from lawfit.search import starting_points
 from lawfit.solver import minimise
 
 __all__ = ["Bootstrap", "bootstrap", "bootstrap_frontier", "hold_out_largest", "hold_out_largest_curve", "t_interval"]
@@ -100,7 +100,7 @@ class Bootstrap:
     def _intervals(self, samples: Array, centre: Centre) -> dict[str, tuple[float, float]]:
         form, theta = self.fit.form, self.fit.theta
         estimate, contrasts = form.published(theta, centre), form.published_jacobian(theta, centre)
-        positive = np.array([name in form.amplitudes for name in form.parameters])
+        positive = np.array([name in form.positive for name in form.parameters])
         with np.errstate(divide="ignore", invalid="ignore"):
             contrasts = np.where(positive[:, None], contrasts / estimate[:, None], contrasts)
             at = np.where(positive, np.log(estimate), estimate)
@@ -142,7 +142,7 @@ def bootstrap(
     points and for too few runs to resample.
     """
     counts, redrawn, units = draw_points(fit, run, by, replicates, seed)
-    problem = fit.problem()
+    problem = fit.inference_problem()
     problem = replace(problem, weights=counts * problem.weights)
     theta, resolved, good = _refit(fit, problem)
     near = linearise(fit, run if by == "run" and run is not None else np.arange(fit.n))
@@ -169,7 +169,7 @@ def bootstrap_frontier(
         filled = slice(len(log_x))
         x[row, filled] = log_x - whole.centre.log_x[0]
         y[row, filled], weights[row, filled] = log_y - whole.centre.log_y, 1.0
-    problem = replace(whole.problem(), logs=[x], y=np.exp(y), weights=weights)
+    problem = replace(whole.inference_problem(), logs=[x], y=np.exp(y), weights=weights)
     theta, resolved, good = _refit(whole, problem)
     return Bootstrap(
         whole, level, "run", len(curves), replicates, redrawn, resolved, int((~good).sum()), theta[good], None
@@ -190,25 +190,20 @@ def t_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> tuple[float, 
 def _refit(fit: Fit, problem: Problem) -> tuple[Array, int, Mask]:
     """theta [B, p] of B reweighted problems, how many needed more starts, and which converged."""
     theta = np.broadcast_to(fit.theta, (len(problem.weights), len(fit.theta)))
-    for delta in _deltas(fit):
-        ends = minimise(problem.with_delta(delta), theta)
+    # |r| again through Huber's loss, from the residuals' scale down.
+    for factor in (1e3, 1e2, 1e1, 1.0) if fit.loss == "lad" else (1.0,):
+        ends = minimise(problem.with_delta(problem.delta * factor), theta)
         theta = ends.theta
     failed = np.flatnonzero(~ends.converged)
     good = ends.converged.copy()
     if failed.size:
         starts = starting_points(fit.points, fit.form, fit.centre, fit.space)
         for row in failed:
-            part = problem.take(np.full(len(starts), row)).with_delta(delta)
+            part = problem.take(np.full(len(starts), row))
             again = minimise(part, starts)
             best = np.where(again.converged, again.objective, np.inf).argmin()
             theta[row], good[row] = again.theta[best], again.converged[best]
     return theta, len(failed), good
-
-
-def _deltas(fit: Fit) -> Sequence[float]:
-    """Huber's deltas to go through. |r| is smoothed at a thousandth of the residuals, far below the scatter."""
-    delta = fit.problem().delta
-    return [delta / LAD_STAGES[-1] * stage for stage in LAD_STAGES[:4]] if fit.loss == "lad" else [delta]
 
 
 def _small_sample(units: int, parameters: int, level: float) -> float:
