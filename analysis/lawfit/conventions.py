@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lawfit.forms import Array
+from lawfit.formula import Array
 from lawfit.schema import RecordError
 
 BACKWARD_OVER_FORWARD = 2.0

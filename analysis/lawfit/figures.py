@@ -20,10 +20,10 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from lawfit import schema
-from lawfit.forms import Array
+from lawfit.formula import Array
 from lawfit.laws import LawResult
-from lawfit.study import Study
 from lawfit.schema import RecordError, column
+from lawfit.study import Study
 
 POINT, FIT, BAND, FRONTIER = "#0072B2", "#D55E00", "#D55E00", "#000000"
 STYLE = {
@@ -42,6 +42,8 @@ STYLE = {
 }
 PANEL = (4.8, 4.1)
 """Inches, width and height."""
+
+BAND_POINTS = 64
 
 LABEL_WIDTH = 0.065
 """Room for a depth label, as a share of a panel's width."""
@@ -75,7 +77,7 @@ def curves_and_frontier(study: Study, results: Sequence[LawResult]) -> Figure:
     for axes, result in zip(panels, laws, strict=True):
         _curves(axes, study, result.law.y, colours)
         axes.plot(result.x, result.y, "o", ms=2.6, color=FRONTIER, zorder=4, label="frontier")
-        x = np.geomspace(result.x.min(), result.x.max(), 64)
+        x = np.geomspace(result.x.min(), result.x.max(), BAND_POINTS)
         axes.plot(x, result.fit.predict(x), "--", color=FIT, lw=1.8, zorder=5, label="fit of the frontier")
         _axes_of(axes, result)
     return _finish(figure, panels)
@@ -141,12 +143,11 @@ def _finish(figure: Figure, panels: Sequence[Axes]) -> Figure:
 
 
 def _law(axes: Axes, result: LawResult) -> None:
-    band, level = result.bootstrap, f"{100 * result.bootstrap.level:.0f} %"
-    axes.fill_between(
-        band.band_x, band.band_low, band.band_high,
-        color=BAND, alpha=0.18, lw=0, label=f"{level} bootstrap band",
-    )  # fmt: skip
-    axes.plot(band.band_x, result.fit.predict(band.band_x), color=FIT, lw=1.8, label="fit")
+    x = np.geomspace(result.x.min(), result.x.max(), BAND_POINTS)
+    low, high = result.bootstrap.band(x)
+    level = f"{100 * result.bootstrap.level:.0f} %"
+    axes.fill_between(x, low, high, color=BAND, alpha=0.18, lw=0, label=f"{level} bootstrap band")
+    axes.plot(x, result.fit.predict(x), color=FIT, lw=1.8, label="fit")
     axes.plot(result.x, result.y, "o", ms=6, color=POINT, label="finished run")
     _axes_of(axes, result)
 

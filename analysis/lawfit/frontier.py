@@ -19,7 +19,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from lawfit.forms import Array
+from lawfit.formula import Array
 from lawfit.records import points as points_of
 from lawfit.schema import RecordError
 

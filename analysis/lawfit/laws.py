@@ -4,7 +4,7 @@ Floor 4 of the path: `Study` -> `LawResult`s, which `report` shows. Each law is 
 data set and one tokenizer; `records` refuses to mix them.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 
 from lawfit import schema
-from lawfit.fitting import MIN_DISTINCT_X, Fit, FormName, fit
-from lawfit.forms import Array
+from lawfit.comparability import check_sampling, is_distance, schedule_flags
+from lawfit.fitting import MIN_DISTINCT_X, Fit, fit
+from lawfit.formula import Array
 from lawfit.frontier import envelope, read_curves
-from lawfit.study import Study
 from lawfit.schema import RecordError, column
+from lawfit.study import Study
+from lawfit.text import plain
 from lawfit.uncertainty import (
     Bootstrap,
     bootstrap,
@@ -27,6 +29,9 @@ from lawfit.uncertainty import (
 )
 
 LEVEL = 0.95
+FORMS = ("power", "power_floor")
+"""What `auto` chooses among: forms with one exponent, so that every law of a study has an alpha."""
+
 FRONTIER_POINTS = 32
 FRONTIER_SKIP = 0.1
 POOR_R2 = 0.95
@@ -101,35 +106,28 @@ class LawResult:
         points = [{"x": x, "y": y, "run": run} for x, y, run in zip(self.x, self.y, self.runs, strict=True)]
         fields = {
             **asdict(self.law),
-            "form": self.fit.form.name,
-            "formula": self.fit.form.formula,
-            "x0": self.fit.form.x0,
-            "params": dict(self.fit.params),
+            **self.fit.to_json(),
             "level": self.bootstrap.level,
             "bootstrap_intervals": self.bootstrap.intervals,
             "bootstrap_replicates": self.bootstrap.replicates,
+            "bootstrap_reference_intervals": self.bootstrap.reference_intervals,
             "bootstrap_redrawn": self.bootstrap.redrawn,
             "t_interval": self.t_interval,
-            "n": self.n,
-            "r2_log": self.fit.r2_log,
-            "max_relative_residual": self.fit.max_relative_residual,
             "hold_out": self.hold_out,
-            "aicc_by_form": dict(self.fit.aicc_by_form),
-            "reason": self.fit.reason,
-            "certificate": asdict(self.fit.certificate),
             "verdict": self.verdict,
             "warnings": self.warnings,
             "points": points,
         }
-        return {name: _plain(value) for name, value in fields.items()}
+        return {name: plain(value) for name, value in fields.items()}
 
 
-def fit_study(study: Study, form: FormName = "auto", bootstrap: int = 1000, seed: int = 0) -> list[LawResult]:
+def fit_study(study: Study, form: str = "auto", bootstrap: int = 1000, seed: int = 0) -> list[LawResult]:
     """Fit every law of `LAWS` whose metric the study has, in their order.
 
-    form: of every law; `bootstrap`: replicates. Only finished runs take part. A distance that fewer than
-    three sizes have is not fitted; one that some runs lack is, with a warning that names them. Raises
-    RecordError when the finished runs have fewer than three sizes.
+    form: of every law, `power`, `power_floor` or `auto`; `bootstrap`: replicates. Only finished runs take part.
+    A metric that fewer than three sizes have is not fitted, see `not_fitted`; one that some runs lack is, with a
+    warning that names them. Raises RecordError when the finished runs have fewer than three sizes, or a distance
+    mixes ways of sampling.
     """
     sizes = study.finished["n_paper"].nunique()
     if sizes < MIN_DISTINCT_X:
@@ -137,48 +135,61 @@ def fit_study(study: Study, form: FormName = "auto", bootstrap: int = 1000, seed
             f"study {study.name!r}: {sizes} sizes among {len(study.finished)} finished runs, "
             f"a law needs {MIN_DISTINCT_X}"
         )
-    laws = [law for law in LAWS if _recorded(study.finished, law)[law.x].nunique() >= MIN_DISTINCT_X]
+    laws = [law for law in LAWS if _sizes(study, law) >= MIN_DISTINCT_X]
     solve = {"final": _fit_final, "frontier": _fit_frontier}
-    return [solve[law.source](study, law, form, bootstrap, seed) for law in laws]
+    forms = FORMS if form == "auto" else (form,)
+    return [solve[law.source](study, law, forms, bootstrap, seed) for law in laws]
+
+
+def not_fitted(study: Study) -> list[str]:
+    """One sentence for each primary law whose metric some run has, but fewer than three sizes."""
+    return [
+        f"{law.title}: recorded by {_sizes(study, law)} sizes, a law needs {MIN_DISTINCT_X}"
+        for law in LAWS
+        if law.primary and 0 < _sizes(study, law) < MIN_DISTINCT_X
+    ]
+
+
+def _sizes(study: Study, law: Law) -> int:
+    return int(_recorded(study.finished, law)[law.x].nunique())
 
 
 def _recorded(finished: pd.DataFrame, law: Law) -> pd.DataFrame:
     return finished[finished[law.y].notna()]
 
 
-def _fit_final(study: Study, law: Law, form: FormName, replicates: int, seed: int) -> LawResult:
+def _fit_final(study: Study, law: Law, forms: Sequence[str], replicates: int, seed: int) -> LawResult:
     rows = _recorded(study.finished, law)
+    if is_distance(law.y):
+        check_sampling(rows, law.y)
     x, y, names = rows[law.x].to_numpy(float), rows[law.y].to_numpy(float), tuple(rows["run_name"])
-    fitted = fit(x, y, form)
+    fitted = fit(x, y, forms)
     missing = study.finished["run_name"][study.finished[law.y].isna()]
+    notes = [f"without {', '.join(missing)}, which have no {law.y}"] if len(missing) else []
     return _result(
         law, fitted, x, y, names,
-        intervals=bootstrap(x, y, names, _name(fitted), replicates, seed, LEVEL),
+        intervals=bootstrap(fitted, run=names, replicates=replicates, seed=seed, level=LEVEL),
         t=t_interval(x, y, LEVEL) if fitted.form.name == "power" else None,
-        hold_out=hold_out_largest(x, y, _name(fitted)) if len(np.unique(x)) > MIN_DISTINCT_X else None,
-        notes=[f"without {', '.join(missing)}, which have no {law.y}"] if len(missing) else [],
+        hold_out=hold_out_largest(x, y, fitted.form.name) if len(np.unique(x)) > MIN_DISTINCT_X else None,
+        notes=[*notes, *schedule_flags(rows)],
     )  # fmt: skip
 
 
-def _fit_frontier(study: Study, law: Law, form: FormName, replicates: int, seed: int) -> LawResult:
+def _fit_frontier(study: Study, law: Law, forms: Sequence[str], replicates: int, seed: int) -> LawResult:
     curves = read_curves(study.curves, law.y, law.x, FRONTIER_SKIP)
     log_x, log_y, owners = envelope(curves, FRONTIER_POINTS)
     x, y = np.exp(log_x), np.exp(log_y)
     names = dict(zip(study.runs["run_id"], study.runs["run_name"], strict=True))
-    fitted = fit(x, y, form, independent=len(curves))
+    fitted = fit(x, y, forms, independent=len(curves))
     ends = len(np.unique(np.round([curve.log_x[-1] for curve in curves], 9)))
     return _result(
         law, fitted, x, y, tuple(names[owner] for owner in owners),
-        intervals=bootstrap_frontier(curves, _name(fitted), FRONTIER_POINTS, replicates, seed, LEVEL),
+        intervals=bootstrap_frontier(curves, fitted.form.name, FRONTIER_POINTS, replicates, seed, LEVEL),
         t=None,
-        hold_out=hold_out_largest_curve(curves, _name(fitted), FRONTIER_POINTS)
+        hold_out=hold_out_largest_curve(curves, fitted.form.name, FRONTIER_POINTS)
         if ends > MIN_DISTINCT_X else None,
-        notes=[],
+        notes=schedule_flags(study.finished),
     )  # fmt: skip
-
-
-def _name(fitted: Fit) -> FormName:
-    return "power" if fitted.form.name == "power" else "power_floor"
 
 
 def _result(
@@ -213,18 +224,5 @@ def _warnings(fitted: Fit) -> list[str]:
     if fitted.certificate.at_bound:
         warnings.append("the best floor is 0: the form without floor says the same")
     if not fitted.certificate.holds:
-        warnings.append(
-            f"the optimum is not certain: gradient {fitted.certificate.gradient_norm:.1e}, "
-            f"smallest curvature {fitted.certificate.smallest_eigenvalue:.1e}"
-        )
+        warnings.append(fitted.certificate.message)
     return warnings
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return value

@@ -19,7 +19,7 @@ from lawfit.schema import RecordError
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-COLUMN_OF_PARAM = {param.name: param.column for param in schema.PARAMS}
+COLUMN_OF_PARAM = {param.name: param.column for param in (*schema.PARAMS, *schema.OPTIONAL_PARAMS)}
 MACHINE = ("system/", "perf/")
 """Prefixes of metrics about the machine, which no law needs."""
 

@@ -116,12 +116,13 @@ class Store:
         os.environ.update({name: value for name, value in SETTINGS.items() if before[name] is None})
         try:
             from mlflow.exceptions import MlflowException
+            from sqlalchemy.exc import SQLAlchemyError
 
             try:
                 yield
-            except MlflowException as error:
+            except (MlflowException, SQLAlchemyError) as error:
                 line = str(error).splitlines()[0]
-                if condition and "INVALID_PARAMETER_VALUE" in str(error.error_code):
+                if condition and "INVALID_PARAMETER_VALUE" in str(getattr(error, "error_code", "")):
                     raise RecordError(f"query {condition!r} is not understood by MLflow: {line}") from error
                 raise TrackingError(f"tracking URI {self.uri!r}: {line}") from error
         finally:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from lawfit import mlflow_runs
 from lawfit.expressions import evaluate, matching, unknown_column
-from lawfit.forms import Array
+from lawfit.formula import Array
 from lawfit.schema import RecordError
 from lawfit.units import check_units
 
@@ -54,7 +54,7 @@ def load(
     elif (path := Path(source)).suffix in READERS:
         frame, name = _read_table(path), str(source)
     else:
-        uri, experiment = _address(str(source), tracking_uri)
+        uri, experiment = address(str(source), tracking_uri)
         frame, name = mlflow_runs.read_runs(uri, experiment, parent, query, curves), f"{uri}#{experiment}"
     attributes = {**frame.attrs, "source": name}
     if where is not None:
@@ -115,7 +115,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _address(source: str, tracking_uri: str | None) -> tuple[str, str]:
+def address(source: str, tracking_uri: str | None) -> tuple[str, str]:
+    """Tracking URI and experiment of "URI#EXPERIMENT", or of an experiment's name and a URI given apart."""
     uri, mark, experiment = source.rpartition("#")
     if mark and uri and experiment:
         return uri, experiment

@@ -16,9 +16,9 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from lawfit import figures, schema
-from lawfit.laws import LEVEL, LawResult
-from lawfit.study import Study
+from lawfit.laws import LEVEL, LawResult, not_fitted
 from lawfit.schema import RecordError, column
+from lawfit.study import Study
 
 NOTHING = "\N{EN DASH}"
 PICTURE_TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
@@ -69,6 +69,7 @@ def write_report(
         results=results,
         law_rows=[_law_row(result) for result in results],
         remarks=_remarks(results),
+        not_fitted=not_fitted(study),
         figures=_figures(study, results, folder / "figures"),
         samples=shown_samples,
         pictures=shown_pictures,
@@ -191,7 +192,6 @@ def _cell(value: str | float | None) -> str:
 
 def _method(study: Study, results: Sequence[LawResult]) -> list[str]:
     """How the numbers came about, one sentence an item."""
-    replicates = results[0].bootstrap.replicates
     items = [
         "N is the VAR paper's count, 18·d·w² for depth d and width w; the exact count of parameters is "
         "fitted beside it.",
@@ -199,13 +199,13 @@ def _method(study: Study, results: Sequence[LawResult]) -> list[str]:
         "seems to count one forward pass in multiply-adds, so its C is several times smaller.",
         "Losses are mean cross-entropies in nats per token, the tokens' own entropy included: over all "
         "tokens, and over those of the last scale.",
-        "Laws are fitted by least squares in log y. Here A is the value at x0, the geometric mean of the "
-        "fitted x. Forms with and without a floor E are compared by AICc, which counts independent runs; "
-        "where no floor is distinguishable, the exponent is that of the whole value, floor included.",
+        "Laws are fitted by least squares in log y. Forms with and without a floor E are compared by AICc, "
+        "which counts independent runs; where no floor is distinguishable, the exponent is that of the whole "
+        "value, floor included.",
         "The frontier leaves out the first tenth of each run and includes, as the paper's does, losses from "
         "before the end of the learning-rate schedule; the laws of finished runs are given beside it.",
-        f"Bootstrap intervals resample whole runs, {replicates} times; a frontier is rebuilt each time. With "
-        "six sizes such an interval covers about 89 % instead of 95 %, the t interval 95 %: quote that one.",
+        f"Bootstrap intervals: {results[0].bootstrap.method}. Whole runs are drawn, and a frontier is rebuilt "
+        "for each draw.",
         "The hold-out error is that of the prediction for the largest run from the smaller ones.",
         "Fréchet distances on tokenizer features are no FID and compare only within one tokenizer.",
     ]

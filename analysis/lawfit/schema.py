@@ -53,6 +53,13 @@ TOKENIZER_KIND = "tokenizer.kind"
 OPTIMIZER_LR = "optimizer.lr"
 OPTIMIZER_BATCH = "optimizer.batch"
 OPTIMIZER_STEPS = "optimizer.steps"
+OPTIMIZER_BASE_LR = "optimizer.base_lr"
+OPTIMIZER_WARMUP = "optimizer.warmup_fraction"
+OPTIMIZER_SCHEDULE = "optimizer.schedule"
+SAMPLES_CFG = "samples.cfg"
+SAMPLES_TOP_K = "samples.top_k"
+SAMPLES_TOP_P = "samples.top_p"
+SAMPLES_IMAGES = "samples.images"
 SEED = "seed"
 ENGINE_ZERO_STAGE = "engine.zero_stage"
 RESOURCES_WORLD_SIZE = "resources.world_size"
@@ -101,6 +108,17 @@ PARAMS = (
     Param(ENGINE_ZERO_STAGE, "zero_stage", int),
     Param(RESOURCES_WORLD_SIZE, "world_size", int),
 )
+
+OPTIONAL_PARAMS = (
+    Param(OPTIMIZER_BASE_LR, "base_lr", float),
+    Param(OPTIMIZER_WARMUP, "warmup_fraction", float),
+    Param(OPTIMIZER_SCHEDULE, "schedule", str),
+    Param(SAMPLES_CFG, "cfg", float),
+    Param(SAMPLES_TOP_K, "top_k", int),
+    Param(SAMPLES_TOP_P, "top_p", float),
+    Param(SAMPLES_IMAGES, "samples", int),
+)
+"""Settings in which the runs of a law should agree, see `comparability`; a run may lack them."""
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ class Study:
     """The records of one study.
 
     runs: one row a child run, whatever its state; columns run_id, run_name, state, run_key, wall_s (seconds
-    from start to end, pauses included), those of `schema.PARAMS`, and the last value of each metric under the
-    metric's name (`flops` is the run's total). curves: the finished runs' histories, one row a (run, step,
-    metric), columns `CURVE_COLUMNS`, flops cumulative.
+    from start to end, pauses included), those of `schema.PARAMS` and `OPTIONAL_PARAMS`, and the last value of
+    each metric under the metric's name (`flops` is the run's total). curves: the finished runs' histories, one
+    row a (run, step, metric), columns `CURVE_COLUMNS`, flops cumulative.
     """
 
     name: str
@@ -88,6 +88,8 @@ def _row(run: Run) -> dict[str, Any]:
     row["run_key"] = tags.get(schema.TAG_RUN_KEY)
     for param in schema.PARAMS:
         row[param.column] = _param(run, param, required=state == schema.STATE_FINISHED)
+    for param in schema.OPTIONAL_PARAMS:
+        row[param.column] = _param(run, param, required=False)
     metrics = run.data.metrics
     if state == schema.STATE_FINISHED:
         if row["run_key"] is None:

@@ -36,22 +36,28 @@ def check_units(frame: pd.DataFrame, names: Iterable[str]) -> None:
         if name in judged:
             _check_count(name, judged[name], lowest)
     if "loss" in judged:
-        _check_loss(judged["loss"])
+        _check_loss("loss", judged["loss"])
     if {"n_params", "tokens", "flops"} <= set(judged):
         _check_compute(judged["n_params"], judged["tokens"], judged["flops"])
 
 
-def check_role(role: str, text: str) -> None:
-    """RecordError when the column `text`, as N, D or loss, has a name that says it is in another unit.
+def check_role(role: str, text: str, values: pd.Series) -> None:
+    """RecordError when the column `text`, used as N, D or loss, has a name or numbers of another unit.
 
-    role: "n", "d" or "loss". A computed column is taken as meant.
+    role: "n", "d" or "y"; y is judged when its name says loss. A computed column is taken as meant.
     """
+    if not text.isidentifier():
+        return
     scaled = SCALED_NAME.match(text)
     if role in ("n", "d") and scaled:
         factor = SCALES[scaled[2][0].lower()]
         raise RecordError(f"column {text!r} is not in single {scaled[1].lower()}: use '{factor}*{text}'")
-    if role == "loss" and text.isidentifier() and BITS_NAME.search(text):
+    if role in ("n", "d"):
+        _check_count(text, _numbers(values), FEWEST_PARAMETERS if role == "n" else FEWEST_TOKENS)
+    if role == "y" and BITS_NAME.search(text):
         raise RecordError(f"column {text!r} is in bits: laws take nats, use '{text}*log(2)'")
+    if role == "y" and "loss" in text.lower():
+        _check_loss(text, _numbers(values))
 
 
 def _numbers(values: pd.Series) -> pd.Series:
@@ -67,12 +73,12 @@ def _check_count(name: str, values: pd.Series, lowest: float) -> None:
         )
 
 
-def _check_loss(values: pd.Series) -> None:
+def _check_loss(name: str, values: pd.Series) -> None:
     high = values[values > LARGEST_LOSS]
     if len(high):
         raise RecordError(
-            f"row {high.index[0]}, column 'loss': {high.iloc[0]:g} nats a token is above {LARGEST_LOSS:.3g}, a uniform "
-            "guess among 262,144 tokens; for bits use 'loss*log(2)', for a perplexity 'log(loss)', else '1*loss'"
+            f"row {high.index[0]}, column {name!r}: {high.iloc[0]:g} nats is above {LARGEST_LOSS:.3g}, that of a "
+            f"guess among 262,144 tokens; for bits use '{name}*log(2)', for a perplexity 'log({name})', else '1*{name}'"
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lawfit import schema
 from lawfit.fitting import fit
-from lawfit.laws import LawResult, fit_study
+from lawfit.laws import LawResult, fit_study, not_fitted
 from lawfit.schema import RecordError
 from lawfit.study import Study, load_study
 
@@ -86,7 +86,8 @@ def test_an_indistinguishable_floor_is_the_reason_given(quick: Study) -> None:
     losses = 1.8 * (n / n[0]) ** -0.05 * np.exp(0.002 * noise)
     result = fit_study(_with_losses(quick, losses), bootstrap=50)[0]
     assert result.fit.form.name == "power"
-    assert "a floor is not distinguishable (AICc" in result.fit.reason
+    assert result.fit.reason.startswith("lowest AICc: power -")
+    assert result.fit.aicc_by_form["power"] < result.fit.aicc_by_form["power_floor"]
 
 
 def test_runs_without_a_distance_are_named(quick: Study) -> None:
@@ -95,6 +96,27 @@ def test_runs_without_a_distance_are_named(quick: Study) -> None:
     results = {r.law.key: r for r in fit_study(replace(quick, runs=runs), bootstrap=50)}
     assert results["fd_tokenizer_by_flops"].n == 5
     assert "without d4-s0, which have no fd/tokenizer" in results["fd_tokenizer_by_flops"].warnings
+
+
+def test_a_metric_of_too_few_sizes_is_said_not_to_be_fitted(quick: Study) -> None:
+    runs = quick.runs.copy()
+    runs.loc[runs["depth"] > 2, schema.FD_TOKENIZER] = np.nan
+    sparse = replace(quick, runs=runs)
+    (sentence,) = not_fitted(sparse)
+    assert sentence.endswith("tokenizer features, by training compute: recorded by 2 sizes, a law needs 3")
+    assert not_fitted(quick) == []
+
+
+def test_distances_under_different_guidance_are_never_mixed(quick: Study) -> None:
+    mixed = quick.runs.assign(cfg=[1.5, 1.5, 1.5, 4.0, 1.5, 1.5, np.nan])
+    with pytest.raises(RecordError, match=r"'fd/tokenizer' mixes cfg \(1.5, 4.0\): a law needs one sampler"):
+        fit_study(replace(quick, runs=mixed), bootstrap=50)
+
+
+def test_runs_that_differ_in_warm_up_are_flagged(quick: Study) -> None:
+    mixed = replace(quick, runs=quick.runs.assign(warmup_fraction=[0.05, 0.05, 0.05, 0.1, 0.05, 0.05, np.nan]))
+    for result in fit_study(mixed, bootstrap=50):
+        assert any("differ in warm-up (warmup_fraction: 0.05, 0.1)" in warning for warning in result.warnings)
 
 
 def test_fid_is_fitted_when_it_is_recorded(quick: Study) -> None:
@@ -123,7 +145,8 @@ def test_json_is_strict_and_complete(answers: dict[str, LawResult]) -> None:
     assert first["key"] == "loss_by_n"
     assert first["form"] == "power"
     assert first["params"]["alpha"] == pytest.approx(0.049)
-    assert first["certificate"]["starts"] == 1
+    assert first["certificate"]["status"] == "certified"
+    assert first["params"]["A"] == pytest.approx(1.8 * 4608**0.049)
     assert [point["run"] for point in first["points"]] == [f"d{depth}-s0" for depth in range(1, 7)]
     assert first["t_interval"] == pytest.approx([0.049, 0.049])
 
