@@ -25,10 +25,9 @@ class Points:
     y: Array
     weights: Array
 
-    @property
-    def centre(self) -> Centre:
+    def centre(self, form: Form) -> Centre:
         """Geometric means of the variables and of y."""
-        log_x = tuple(float(np.log(column).mean()) for column in self.x.values())
+        log_x = tuple(float(np.log(self.x[name]).mean()) for name in form.origins or form.variables)
         return Centre(log_x, float(np.log(self.y).mean()))
 
     def logs(self, centre: Centre) -> Logs:
@@ -55,7 +54,8 @@ def centred(columns: list[Array], centre: Centre) -> Logs:
 def checked_points(x: X, y: ArrayLike, form: Form, space: Space = "log", sd: ArrayLike | None = None) -> Points:
     """The points of a fit of `form`.
 
-    sd [n]: noise of each y, in its unit; weights are 1/variance in the residuals' space. Raises RecordError
+    sd [n]: noise of each y, in its unit, by default that of the form; weights are 1/variance in the residuals'
+    space. Raises RecordError
     unless all numbers are positive and finite, columns equally long, each form of one variable has three
     distinct x, one of several two a variable, and there is a point for each parameter.
     """
@@ -71,6 +71,8 @@ def checked_points(x: X, y: ArrayLike, form: Form, space: Space = "log", sd: Arr
             raise RecordError(f"{distinct} distinct {name} among {len(y)} points: a law needs {needed}")
     if len(y) < len(form.parameters):
         raise RecordError(f"{len(y)} points for the {len(form.parameters)} parameters of form {form.name!r}: give more")
+    if sd is None and form.noise_floor:
+        sd = np.hypot(y, form.noise_floor)
     return Points(columns, y, _weights(y, sd, space))
 
 

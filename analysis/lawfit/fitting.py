@@ -56,7 +56,7 @@ def fit_points(
     points: Points, form: Form, loss: Loss, delta: float | None, space: Space, independent: int | None = None
 ) -> Fit:
     """The fit of one form to checked points."""
-    centre = points.centre
+    centre = points.centre(form)
     if loss == "huber" and delta is None:
         delta = efficient_delta(points, form, centre, space)
     found = search(points, form, centre, loss, space, delta)

@@ -57,7 +57,8 @@ class Form:
     """What every form declares; a subclass gives `value`, `encode`, `decode`, `bounds` and `grid`.
 
     parameters: as published, in order. variables: the columns of x. amplitudes: the parameters whose value
-    depends on where x has its origin.
+    depends on where x has its origin. origins: for each variable the one whose geometric mean is its origin, its
+    own by default. noise_floor: the noise of y is proportional to (y² + noise_floor²)^(1/2), in the unit of y.
     """
 
     name: str
@@ -65,6 +66,8 @@ class Form:
     parameters: tuple[str, ...]
     variables: tuple[str, ...] = ("x",)
     amplitudes: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    noise_floor: float = 0.0
 
     @property
     def positive(self) -> tuple[str, ...]:

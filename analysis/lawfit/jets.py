@@ -32,6 +32,11 @@ class Jet(np.lib.mixins.NDArrayOperatorsMixin):
         return NotImplemented
 
 
+def value_of(number: Any) -> Array:
+    """The value of a jet or of plain numbers."""
+    return np.asarray(number.value if isinstance(number, Jet) else number, float)
+
+
 def variables(values: Sequence[Array]) -> list[Jet]:
     """The p parameters themselves, each with a unit gradient."""
     count = len(values)

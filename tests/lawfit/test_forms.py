@@ -35,7 +35,8 @@ def form(request: pytest.FixtureRequest) -> Form:
 
 def _data(form: Form) -> tuple[list[Array], Centre]:
     columns = [COLUMNS[name] for name in form.variables]
-    centre = Centre(tuple(float(np.log(c).mean()) for c in columns), 0.7)
+    origins = form.origins or form.variables
+    centre = Centre(tuple(float(np.log(COLUMNS[name]).mean()) for name in origins), 0.7)
     return [np.log(c) - x for c, x in zip(columns, centre.log_x, strict=True)], centre
 
 
