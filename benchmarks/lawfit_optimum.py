@@ -16,8 +16,8 @@ from collections import Counter
 import numpy as np
 
 from lawfit.fitting import Fit, fit
-from lawfit.formula import Array
 from lawfit.forms import FORMS
+from lawfit.formula import Array
 from lawfit.solver import minimise
 
 CLAIMED = ("power", "power_floor", "chinchilla", "chinchilla_tied", "kaplan")

@@ -126,6 +126,10 @@ class PowerSum(Form):
         weight = 1 / y if relative else np.ones_like(y)
         solution = nonnegative(np.stack(basis, axis=1) * weight, y * weight)
         if self.floor:
+            # Without floor too: towards a flat exponent, a long valley leads from each floor to none.
+            bare = nonnegative(np.stack(basis[:-1], axis=1) * weight, y * weight)
+            solution = np.concatenate([solution, np.column_stack([bare, np.zeros(len(bare))])])
+            theta = np.concatenate([theta, theta])
             theta[:, self._at(self.floor)] = solution[:, -1]
         # A term that the projection leaves out starts small, since at 0 it has no slope.
         small = 1e-3 * np.maximum(solution.max(axis=1), 1e-3)
