@@ -162,10 +162,10 @@ def by_surface(
     """
     if surface.form.name not in ("chinchilla", "chinchilla_tied"):
         raise RecordError(f"form {surface.form.name!r} has no compute-optimal split: fit 'chinchilla'")
-    samples = widened(bootstrap(surface, run=run, replicates=replicates, seed=seed), "alpha")
     whole = _split(surface.form.parameters, np.array([list(surface.params.values())]), tokens_per_flop)
     if not np.isfinite(whole).all():
         raise RecordError("the surface does not fall with both N and D: it has no compute-optimal split")
+    samples = widened(bootstrap(surface, run=run, replicates=replicates, seed=seed), "alpha")
     draws = _split(surface.form.parameters, samples, tokens_per_flop)
     draws = draws[np.isfinite(draws).all(axis=1)]
     log_k = np.log(tokens_per_flop)

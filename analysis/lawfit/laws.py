@@ -15,7 +15,7 @@ from lawfit import schema
 from lawfit.comparability import check_sampling, is_distance, schedule_flags
 from lawfit.fitting import MIN_DISTINCT_X, Fit, fit
 from lawfit.formula import Array
-from lawfit.frontier import envelope, read_curves
+from lawfit.frontier import Curve, envelope, read_curves
 from lawfit.schema import RecordError, column
 from lawfit.study import Study
 from lawfit.text import plain
@@ -188,8 +188,15 @@ def _fit_frontier(study: Study, law: Law, forms: Sequence[str], replicates: int,
         t=None,
         hold_out=hold_out_largest_curve(curves, fitted.form.name, FRONTIER_POINTS)
         if ends > MIN_DISTINCT_X else None,
-        notes=schedule_flags(study.finished),
+        notes=[*_unfinished(curves, log_x, owners), *schedule_flags(study.finished)],
     )  # fmt: skip
+
+
+def _unfinished(curves: Sequence[Curve], log_x: Array, owners: Sequence[str]) -> list[str]:
+    """A note on frontier points from before the end of their run's schedule."""
+    end = {curve.run: curve.log_x[-1] for curve in curves}
+    early = sum(x < end[owner] - 1e-9 for x, owner in zip(log_x, owners, strict=True))
+    return [f"{early} of {len(log_x)} frontier points are from unfinished learning-rate schedules"] if early else []
 
 
 def _result(

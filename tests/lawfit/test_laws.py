@@ -56,6 +56,15 @@ def test_a_frontier_counts_as_many_points_as_it_has_runs(answers: dict[str, LawR
     assert result.fit.aicc == fit(result.x, result.y, independent=6).aicc
 
 
+def test_frontier_points_of_unfinished_schedules_are_counted(quick: Study, answers: dict[str, LawResult]) -> None:
+    result = answers["loss_frontier"]
+    total = quick.finished.set_index("run_name")[schema.FLOPS]
+    early = sum(x < total[run] * (1 - 1e-9) for x, run in zip(result.x, result.runs, strict=True))
+    assert 0 < early < 32
+    assert result.warnings == (f"{early} of 32 frontier points are from unfinished learning-rate schedules",)
+    assert answers["loss_by_n"].warnings == ()
+
+
 def test_unfinished_runs_take_no_part(answers: dict[str, LawResult]) -> None:
     assert all("d7-s0" not in result.runs for result in answers.values())
 

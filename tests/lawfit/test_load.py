@@ -2,7 +2,9 @@
 
 import os
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from lawfit import schema
+from lawfit import mlflow_store, schema
 from lawfit.mlflow_store import Store
 from lawfit.records import load, points
 from lawfit.schema import RecordError, TrackingError
@@ -38,7 +40,7 @@ def test_tables_files_and_computed_columns(tmp_path: Path) -> None:
     [
         (_with(n_params=[0.07, 1.0, 70.0]), "column 'n_params': 0.07 is below 1,000; .* use '1e6.n_params'"),
         (_with(tokens=[20.0, 30.0, 40.0]), "column 'tokens': 20 is below 1,000"),
-        (_with(loss=[40.0, 30.0, 20.0]), "40 nats a token is above 12.5.*'loss.log\\(2\\)'.*'log\\(loss\\)'"),
+        (_with(loss=[40.0, 30.0, 20.0]), "40 nats is above 12.5.*'loss.log\\(2\\)'.*'log\\(loss\\)'"),
         (_with(n_params=[1e4, 1e5, 1e6], flops=[6e4, 6e5, 6e6]), "flops seems to be in millions"),
         (
             _with(n_params=[4e3, 8e3, 1.6e4], flops=[2.4e16, 4.8e16, 9.6e16]),
@@ -179,6 +181,29 @@ def test_a_server_that_accepts_but_is_silent_is_told_within_seconds() -> None:
         with pytest.raises(TrackingError, match="connected, but no answer in 4 s"):
             Store(f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert time.monotonic() - start < 10
+
+
+@pytest.fixture(scope="module")
+def server(foreign: str) -> Iterator[str]:
+    """MLflow's own server on loopback, in a thread, over the foreign experiment; its URI."""
+    from mlflow.server import app, handlers
+    from werkzeug.serving import make_server
+
+    handlers.initialize_backend_stores(foreign.split("#")[0])
+    running = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=running.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{running.server_port}"
+    running.shutdown()
+    thread.join()
+
+
+@pytest.mark.parametrize("points", [mlflow_store.BULK_POINTS, 5, 4, 2])
+def test_a_server_gives_what_its_database_gives_even_when_answers_are_cut(
+    foreign: str, server: str, monkeypatch: pytest.MonkeyPatch, points: int
+) -> None:
+    monkeypatch.setattr(mlflow_store, "BULK_POINTS", points)
+    pd.testing.assert_frame_equal(load(f"{server}#other", curves=True), load(foreign, curves=True))
 
 
 def test_a_file_that_is_no_database_is_told_at_once(tmp_path: Path) -> None:
