@@ -63,9 +63,7 @@ def designs() -> Iterator[Design]:
     ahead = {"N": [1.6e10], "D": [3.2e11]}
     watched = ("E", "alpha", "beta")
     yield Design("Chinchilla, 36 runs", "chinchilla", surface, {"N": n, "D": d}, np.arange(36), ahead, watched)
-    n, d = (
-        grid.ravel() for grid in np.meshgrid(np.geomspace(5e7, 1e10, 16), np.geomspace(1e9, 1e11, 4), indexing="ij")
-    )
+    n, d = _grid(16, 4)
     yield Design("Chinchilla, 16 runs of 4", "chinchilla", surface, {"N": n, "D": d},
                  np.repeat(np.arange(16), 4), ahead, watched)  # fmt: skip
 
@@ -109,12 +107,11 @@ def simulate(design: Design, shared: bool, generator: np.random.Generator, repli
 def frontier_curves(generator: np.random.Generator, sd: float) -> list[Curve]:
     """Ten curves, each of which touches a power law at its end, with noise by run."""
     grid = np.linspace(-1.5, 0.0, 12)
-    return [
-        Curve(
-            f"r{i}", end + grid, np.log(30.0) - 0.06 * (end + grid) + 0.02 * grid**2 + sd * generator.standard_normal()
-        )
-        for i, end in enumerate(np.linspace(np.log(1e17), np.log(1e20), 10))
-    ]
+    curves = []
+    for i, end in enumerate(np.linspace(np.log(1e17), np.log(1e20), 10)):
+        log_y = np.log(30.0) - 0.06 * (end + grid) + 0.02 * grid**2 + sd * generator.standard_normal()
+        curves.append(Curve(f"r{i}", end + grid, log_y))
+    return curves
 
 
 def simulate_frontier(generator: np.random.Generator, replicates: int) -> dict[str, bool]:
@@ -153,9 +150,8 @@ def main() -> None:
     if options.only in "frontier of 10 runs":
         hits = defaultdict[str, list[bool]](list)
         for number in range(options.simulations):
-            for key, good in simulate_frontier(
-                np.random.default_rng([options.seed, number]), options.replicates
-            ).items():
+            generator = np.random.default_rng([options.seed, number])
+            for key, good in simulate_frontier(generator, options.replicates).items():
                 hits[key].append(bool(good))
         report("frontier of 10 runs", "runs", methods, hits)
 
