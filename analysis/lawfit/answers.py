@@ -50,7 +50,7 @@ def fit(source: Source, columns: Columns, options: Options) -> Answer:
     task = read_task(source, columns, options)
     law = task.fit(options)
     boot = bootstrap(law, run=task.run, replicates=options.replicates, seed=options.seed, level=options.level)
-    found = flags(law, run=task.run)
+    found = flags(law, run=task.run, names=task.names)
     others = _alternatives(task, law, options, [i for flag in found if flag.kind == "outlier" for i in flag.points])
     notes = [*(flag.message for flag in found), *schedule_flags(task.table)]
     values = {

@@ -73,7 +73,7 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """The points of a law: x by variable, y, run labels (None: each point its own), cost if asked for."""
+    """The points of a law: x by variable, y, run labels (None: each point its own), and the table they are from."""
 
     x: Mapping[str, Array]
     y: Array
@@ -84,6 +84,11 @@ class Task:
     def independent(self) -> int | None:
         """How many runs stand behind the points."""
         return None if self.run is None else len(set(self.run))
+
+    @property
+    def names(self) -> list[str]:
+        """What to call each point: its run, or its row in the table."""
+        return [f"row {row}" for row in self.table.index] if self.run is None else list(map(str, self.run))
 
     def fit(self, options: Options, one_exponent: bool = False) -> Fit:
         """The law. one_exponent: `auto` chooses among forms with a single exponent a variable."""

@@ -90,9 +90,8 @@ def forecast(
 
     x, y: as for `fit`. form: `auto` chooses among the forms of one exponent (a power law with or without floor)
     or among Chinchilla surfaces. by [n]: what makes a run large in the back-tests, by default x, for a surface
-    N·D. run [n]: labels of the points. seed_sd: spread between seeds that the known
-    runs do not show, as a standard deviation of log y (of y in linear space). options: those of
-    `fit`. Raises RecordError as `fit` does.
+    N·D. run [n]: labels of the points. seed_sd: spread between seeds that the known runs do not show, as a standard
+    deviation of log y (of y in linear space). options: those of `fit`. Raises RecordError as `fit` does.
     """
     columns, y = as_columns(x), np.asarray(y, float)
     given = at if isinstance(at, Mapping) else {next(iter(columns)): at}

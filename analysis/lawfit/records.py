@@ -38,8 +38,9 @@ def load(
     source: a frame, a `.csv` or `.parquet` file, or MLflow runs: "URI#experiment" or, with `tracking_uri` (else
     the environment's MLFLOW_TRACKING_URI), the experiment's name. parent: only the children of this run; for a
     study of varscale the newest parent is the default. query: further condition in MLflow's filter language.
-    curves: one row a recorded step instead of one a finished run. columns: canonical name -> column or expression,
-    such as {"n_params": "1e6*params_M", "loss": "log(perplexity)"}. where: rows to keep, "keep == 1".
+    curves: one row a recorded step instead of one a finished run, NaN for metrics not recorded there. columns:
+    canonical name -> column or expression, {"n_params": "1e6*params_M", "loss": "log(perplexity)"}; these are
+    taken as meant, their unit is not judged. where: rows to keep, "keep == 1".
 
     Canonical columns, where the source has them: n_params, tokens, flops (FLOPs of the training, see
     `conventions`), loss (nats a token), fid, seed, run (name), run_id, study, step, schedule_complete (whether a

@@ -14,6 +14,7 @@ import numpy as np
 from lawfit.allocation import Allocation, PowerOfCompute, by_frontier, by_isoflop, by_surface, cross_check
 from lawfit.answers import Answer
 from lawfit.command_input import Source
+from lawfit.expressions import evaluate
 from lawfit.fitting import fit
 from lawfit.frontier import Frontier, Method
 from lawfit.frontier import frontier as find_frontier
@@ -62,9 +63,10 @@ def frontier(
 ) -> Answer:  # fmt: skip
     """The frontier's points, L(C), and where the records has them N*(C) and D*(C); other definitions beside it."""
     records = source.read()
-    others = {
-        role: text for role, text in {"n": n or "n_params", "d": d or "tokens"}.items() if text in records or n or d
-    }
+    if "left_out" in records.attrs:  # MLflow: at some steps only other metrics are recorded
+        records = records[evaluate(records, y).notna()]
+    named = {"n": n or "n_params", "d": d or "tokens"}
+    others = {role: text for role, text in named.items() if text in records or n or d}
     found = find_frontier(records, x=x, y=y, run=run, method=method, others=others)
     law = fit(found.x, found.y, ("power", "power_floor"), independent=len(set(found.run)))
     warnings = []

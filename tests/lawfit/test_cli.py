@@ -165,6 +165,8 @@ def test_mlflow_runs_are_data_too(writer: Any, quick: Any, tmp_path: Path) -> No
     other = answer("fit", "quick", "--tracking-uri", writer.uri, "--x", "n_params", "--form", "power",
                    "--replicates", "50")  # fmt: skip
     assert other["parameters"] == found["parameters"]
+    frontier = answer("frontier", f"{writer.uri}#quick", "--method", "binned", "--replicates", "50")
+    assert frontier["points"][-1]["run"] == "d6-s0"
     done = lawfit("report", f"{writer.uri}#quick", "--out", tmp_path / "report", "--replicates", "50")
     assert done.returncode == 0, done.stderr
     assert "falls as N^-0.0490" in done.stdout

@@ -60,6 +60,11 @@ def test_toys_and_computed_columns_pass() -> None:
     assert load(_with(n_params=[100, 200, 300]), columns={"n_params": "1*n_params"})["n_params"].iloc[0] == 100
 
 
+def test_the_first_points_of_a_curve_may_have_few_tokens() -> None:
+    curve = pd.DataFrame({"run": "a", "n_params": 3000, "tokens": [512, 1024, 65536], "loss": [5.0, 4.0, 3.0]})
+    assert len(load(curve)) == 3
+
+
 def test_published_tables_raise_no_alarm(shared: Path) -> None:
     for path in sorted((shared / "data" / "laws").glob("*.csv")):
         assert len(load(path)) > 0, path
