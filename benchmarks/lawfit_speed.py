@@ -67,15 +67,10 @@ print(json.dumps({"import": time.process_time() - began, "loaded": heavy}))
 
 def measure(script: str, *arguments: str, repeats: int = 3) -> dict[str, float]:
     """The fastest of several fresh processes, by the sum of its times."""
-    runs = [
-        json.loads(
-            subprocess.run(
-                [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
-            ).stdout
-        )
-        for _ in range(repeats)
-    ]
-    return min(runs, key=lambda run: sum(value for value in run.values() if isinstance(value, float)))
+    command = [sys.executable, "-c", script, *arguments]
+    texts = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(repeats)]
+    times = [json.loads(text) for text in texts]
+    return min(times, key=lambda run: sum(value for value in run.values() if isinstance(value, float)))
 
 
 def baseline(path: Path, replicates: int) -> float:

@@ -56,9 +56,11 @@ def minimise(problem: Problem, start: Array, steps: int = 200) -> Solution:
     value[:] = here.value
     floor = ROUNDING * problem.y.shape[-1]
     for _ in range(steps):
-        move, promise, damping = _step(here, at, damping, (low, high))
-        trial = np.clip(at + move, low, high)
-        there = part.quadratic(trial)
+        # Far from any law, numbers overflow; such a step does not lower the objective and is not taken.
+        with np.errstate(over="ignore", invalid="ignore"):
+            move, promise, damping = _step(here, at, damping, (low, high))
+            trial = np.clip(at + move, low, high)
+            there = part.quadratic(trial)
         gain = here.value - there.value
         last = promise <= DECREMENT * here.value + floor
         better = (gain > 0) | (last & (gain >= -10 * DECREMENT * here.value - floor))
