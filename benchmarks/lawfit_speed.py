@@ -129,9 +129,8 @@ def main() -> None:
     for name, seconds in rows:
         ratio = f"{slow / seconds:>11.0f}x" if "refits of the surface" in name else ""
         print(f"{name:<66} {seconds:>8.3f} {ratio:>12}")
-    print(
-        f"replicates not converged: {surface['failed']}; heavy modules after `import lawfit`: {package['loaded'] or 'none'}"
-    )
+    print(f"replicates not converged: {surface['failed']}")
+    print(f"heavy modules after `import lawfit`: {package['loaded'] or 'none'}")
 
 
 if __name__ == "__main__":

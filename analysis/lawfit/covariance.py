@@ -81,8 +81,12 @@ class Linearised:
         return variance, max(float(np.trace(gram) ** 2 / (gram**2).sum()), 1.0)
 
 
-def linearise(fit: Fit, run: ArrayLike | None = None) -> Linearised:
-    """The fit near its optimum. run [n]: the points of one run share noise; None: all are independent."""
+def linearise(fit: Fit, run: ArrayLike | None = None, *, even: bool = True) -> Linearised:
+    """The fit near its optimum.
+
+    run [n]: the points of one run share noise; None, or a run for each point: all are independent. even:
+    independent noise is as large everywhere; if not, each point counts as a run, as the bootstrap takes it.
+    """
     problem, theta = fit.inference_problem(), fit.theta[None]
     value, jacobian, _ = fit.form.expand(theta, problem.logs)
     root = np.sqrt(problem.weights)
@@ -93,7 +97,8 @@ def linearise(fit: Fit, run: ArrayLike | None = None) -> Linearised:
     slope, scores = _scores(residuals, problem.delta)
     size = np.sqrt((design**2).sum(0))
     inverse = _inverse(design, size > 1e-10 * size.max())
-    return Linearised(design, root * scores, inverse, slope, None if run is None else groups_of(run, fit.n))
+    groups = groups_of(np.arange(fit.n) if run is None else run, fit.n)
+    return Linearised(design, root * scores, inverse, slope, None if even and len(groups) == fit.n else groups)
 
 
 def groups_of(run: ArrayLike, n: int) -> tuple[Indices, ...]:

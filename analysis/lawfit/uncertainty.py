@@ -150,7 +150,7 @@ def bootstrap(
     problem = fit.inference_problem()
     problem = replace(problem, weights=counts * problem.weights)
     theta, resolved, failed = _refit(fit, problem)
-    near = linearise(fit, run if by == "run" and run is not None else np.arange(fit.n))
+    near = linearise(fit, run if by == "run" else None, even=False)
     return Bootstrap(fit, level, by, units, replicates, redrawn, resolved, failed, theta, near)
 
 
