@@ -3,7 +3,6 @@
 Floor 4 of the numerics, between `data` and `fitting`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -52,7 +51,7 @@ def search(points: Points, form: Form, centre: Centre, loss: Loss, space: Space,
     starts = np.concatenate([starts, ends.theta])
     unit = np.exp(centre.log_y) if space == "linear" else 1.0
     scale = unit * robust_scale(squares.residuals(ends.theta[[ends.objective.argmin()]])[0])
-    for smoothing in deltas(delta, scale, LAD_STAGES):
+    for smoothing in deltas(delta, scale):
         problem = points.problem(form, centre, space, max(smoothing, 1e-13 * unit))
         ends = descend(problem, starts)
         starts = ends.theta
@@ -65,22 +64,19 @@ def descend(problem: Problem, starts: Array) -> Solution:
     slow = np.flatnonzero(~ends.converged & (ends.objective <= 1.05 * ends.objective.min()))
     if slow.size:
         further = minimise(problem, ends.theta[slow], PATIENCE)
-        ends.theta[slow], ends.objective[slow], ends.converged[slow] = (
-            further.theta,
-            further.objective,
-            further.converged,
-        )
+        ends.theta[slow], ends.objective[slow] = further.theta, further.objective
+        ends.converged[slow] = further.converged
     return ends
 
 
-def deltas(delta: float | None, scale: float, stages: Sequence[float]) -> list[float]:
+def deltas(delta: float | None, scale: float) -> list[float]:
     """Huber's deltas to go through, ending at `delta` or, for |r|, at the last stage times the scale."""
-    path = [scale * stage for stage in stages]
+    path = [scale * stage for stage in LAD_STAGES]
     return path if delta is None else [*(d for d in path if d > 2 * delta), delta]
 
 
 def starting_points(points: Points, form: Form, centre: Centre, space: Space) -> Array:
-    """Starts [at most STARTS, p]: the best of the scan by Huber's loss, then ever worse and so more distant ones."""
+    """Starts [at most STARTS + EDGE_STARTS, p]: the best of the scan by Huber's loss, then ever worse and so more distant ones."""
     thinned = points.some(np.argsort(points.y)[:: -(-len(points.y) // SCREENED)])
     problem = thinned.problem(form, centre, space, inf)
     low, high = form.bounds(points.logs(centre))

@@ -184,8 +184,8 @@ def t_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> tuple[float, 
 
     Raises RecordError as `fit` does.
     """
-    error = linearise(fit_law(x, y, "power")).error(np.array([0.0, 1.0]))
-    alpha = fit_law(x, y, "power").params["alpha"]
+    line = fit_law(x, y, "power")
+    error, alpha = linearise(line).error(np.array([0.0, 1.0])), line.params["alpha"]
     half = t_quantile(error.dof, level) * float(np.sqrt(error.variance))
     return alpha - half, alpha + half
 
