@@ -76,7 +76,7 @@ def deltas(delta: float | None, scale: float) -> list[float]:
 
 
 def starting_points(points: Points, form: Form, centre: Centre, space: Space) -> Array:
-    """Starts [at most STARTS + EDGE_STARTS, p]: the best of the scan by Huber's loss, then ever worse and so more distant ones."""
+    """Starts [at most STARTS + EDGE_STARTS, p]: the best of the scan by Huber's loss, then ever worse ones."""
     thinned = points.some(np.argsort(points.y)[:: -(-len(points.y) // SCREENED)])
     problem = thinned.problem(form, centre, space, inf)
     low, high = form.bounds(points.logs(centre))
