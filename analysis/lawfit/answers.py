@@ -3,15 +3,18 @@
 The last step of the path behind `cli`; each function is one verb.
 """
 
+from __future__ import annotations
+
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lawfit import design
+from lawfit.alternatives import Alternative, alternatives
 from lawfit.command_input import ONE_EXPONENT, Columns, Options, Source, Task, read_place, read_task
 from lawfit.comparability import schedule_flags
 from lawfit.compare import compare as compare_fits
@@ -25,19 +28,17 @@ from lawfit.schema import RecordError
 from lawfit.text import interval, percent, plain, table
 from lawfit.uncertainty import Bootstrap, bootstrap
 
-OBJECTIVES: tuple[tuple[str, float | None, str], ...] = (
-    ("squared", None, "log"), ("huber", None, "log"), ("huber", 1e-3, "log"), ("lad", None, "log"),
-    ("squared", None, "linear"),
-)  # fmt: skip
-"""Loss, delta and space shown beside the one asked for: the choice moves exponents."""
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # half a second to import, which an answer without a picture need not wait for
 
 
 @dataclass(frozen=True)
 class Answer:
-    """values: plain types for JSON. lines: the same for people."""
+    """values: plain types for JSON. lines: the same for people. draw: makes the picture, where there is one."""
 
     values: dict[str, Any]
     lines: list[str]
+    draw: Callable[[], Figure] | None = None
 
 
 def strict_json(answer: Answer) -> str:
@@ -51,13 +52,24 @@ def fit(source: Source, columns: Columns, options: Options) -> Answer:
     law = task.fit(options)
     boot = bootstrap(law, run=task.run, replicates=options.replicates, seed=options.seed, level=options.level)
     found = flags(law, run=task.run, names=task.names)
-    others = _alternatives(task, law, options, [i for flag in found if flag.kind == "outlier" for i in flag.points])
+    outliers = [i for flag in found if flag.kind == "outlier" for i in flag.points]
+    others = alternatives(law, delta=options.delta, outliers=outliers)
     notes = [*(flag.message for flag in found), *schedule_flags(task.table)]
     values = {
-        **_law_values(law, boot), "standard_errors": boot.standard_errors, "alternatives": others, "warnings": notes,
+        **_law_values(law, boot), "standard_errors": boot.standard_errors, "alternatives": _alternative_values(others),
+        "warnings": notes,
     }  # fmt: skip
     lines = [*_law_lines(law, boot), *_alternative_lines(law, others), *(f"note: {note}" for note in notes)]
-    return Answer(values, lines)
+
+    def draw() -> Figure:
+        from lawfit import figures
+
+        if len(task.x) > 1:
+            return figures.surface(boot, columns.y)
+        labels = None if task.run is None or len(set(task.run)) < law.n else task.names
+        return figures.law(boot, str(columns.x), columns.y, labels)
+
+    return Answer(values, lines, draw)
 
 
 def forecast(source: Source, columns: Columns, options: Options, at: str, seed_sd: float) -> Answer:
@@ -90,7 +102,13 @@ def forecast(source: Source, columns: Columns, options: Options, at: str, seed_s
         ),
         *(f"note: {warning}" for warning in said.warnings),
     ]  # fmt: skip
-    return Answer(values, lines)
+
+    def draw() -> Figure:
+        from lawfit import figures
+
+        return figures.forecast(said, str(columns.x), columns.y)
+
+    return Answer(values, lines, draw)
 
 
 def compare(first: Source, second: Source, columns: Columns, options: Options) -> Answer:
@@ -176,30 +194,18 @@ def _law_lines(law: Fit, boot: Bootstrap) -> list[str]:
     ]
 
 
-def _alternatives(task: Task, law: Fit, options: Options, outliers: Sequence[int]) -> list[dict[str, Any]]:
-    """The same form under the other objectives, and without the outliers."""
-    rows = []
-    for loss, delta, space in OBJECTIVES:
-        if (loss, delta if loss == "huber" else None, space) != (options.loss, options.delta, options.space):
-            rows.append((fit_law(task.x, task.y, law.form.name, loss=loss, delta=delta, space=space), law.n))  # type: ignore[arg-type]
-    kept = np.setdiff1d(np.arange(law.n), outliers)
-    if 0 < len(outliers) < law.n - len(law.form.parameters):
-        x = {name: column[kept] for name, column in task.x.items()}
-        rows.append((fit_law(x, task.y[kept], law.form.name, **options.of_fit), len(kept)))
+def _alternative_values(others: Sequence[Alternative]) -> list[dict[str, Any]]:
     return [
-        {"loss": other.loss, "delta": other.delta, "space": other.space, "n": n, "parameters": other.params,
-         "objective": other.objective, "status": other.certificate.status}
-        for other, n in rows
-    ]  # fmt: skip
-
-
-def _alternative_lines(law: Fit, others: Sequence[Mapping[str, Any]]) -> list[str]:
-    rows = [
-        (f"{other['loss']}" + (f" δ = {other['delta']:.2g}" if other["delta"] else ""), other["space"], str(other["n"]),
-         *(f"{value:.5g}" for value in other["parameters"].values()))
+        {"what": other.what, "loss": other.fit.loss, "delta": other.fit.delta, "space": other.fit.space,
+         "n": other.fit.n, "parameters": other.fit.params, "objective": other.fit.objective,
+         "status": other.fit.certificate.status}
         for other in others
     ]  # fmt: skip
-    return ["beside it:", *table(("loss", "space", "n", *law.form.parameters), rows)]
+
+
+def _alternative_lines(law: Fit, others: Sequence[Alternative]) -> list[str]:
+    rows = [(other.what, str(other.fit.n), *(f"{v:.5g}" for v in other.fit.params.values())) for other in others]
+    return ["beside it:", *table(("objective", "n", *law.form.parameters), rows)]
 
 
 def _common_form(tasks: Sequence[Task], options: Options) -> str:

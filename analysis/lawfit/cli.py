@@ -42,13 +42,15 @@ Y = Annotated[str, typer.Option("--y", help="What is fitted: loss in nats, FID, 
 Run = Annotated[str | None, typer.Option(help="Labels of runs: points of one run are drawn together.")]
 Loss = Annotated[str, typer.Option("--loss", help="Of the residuals: squared, huber or lad.")]
 Delta = Annotated[float | None, typer.Option(help="Where Huber's loss turns linear, in log y.")]
+Figure = Annotated[Path | None, typer.Option("--figure", help="Write the picture: .png, .svg or .pdf.")]
 Space = Annotated[str, typer.Option(help="Residuals in log y, or linear.")]
 
 
 @app.command()
 def fit(
     data: Data, form: Form = "auto", x: X = None, n: N = None, d: D = None, y: Y = "loss", run: Run = None,
-    loss: Loss = "squared", delta: Delta = None, space: Space = "log", filter_: Filter = None, json: Json = False,
+    loss: Loss = "squared", delta: Delta = None, space: Space = "log", figure: Figure = None,
+    filter_: Filter = None, json: Json = False,
     level: Level = 0.95, replicates: Replicates = 1000, seed: Seed = 0,
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
@@ -58,7 +60,7 @@ def fit(
     source = command_input.Source(data, tracking_uri, parent, query, filter_)
     columns = command_input.Columns(y=y, x=x, n=n, d=d, run=run)
     options = command_input.Options(form, loss, delta, space, level, replicates, seed)
-    _print(answers.fit(source, columns, options), json)
+    _print(answers.fit(source, columns, options), json, figure)
 
 
 @app.command()
@@ -69,14 +71,14 @@ def isoflop(
     estimator: Annotated[str, typer.Option(help="auto, akima, parabola or surface.")] = "auto",
     seed_sd: Annotated[float, typer.Option(min=0, help="Spread of the loss between seeds, nats.")] = 0.002,
     at: Annotated[float | None, typer.Option(help="A further budget to split, FLOPs.")] = None,
-    filter_: Filter = None, json: Json = False, level: Level = 0.95, seed: Seed = 0,
+    filter_: Filter = None, json: Json = False, figure: Figure = None, level: Level = 0.95, seed: Seed = 0,
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """N*(C) and D*(C) from slices of equal compute; slices without a bracketed minimum are named."""
     from lawfit import command_input, split_answers
 
     source = command_input.Source(data, tracking_uri, parent, query, filter_)
-    _print(split_answers.isoflop(source, x, y, budget, d, estimator, seed_sd, at, level, seed), json)
+    _print(split_answers.isoflop(source, x, y, budget, d, estimator, seed_sd, at, level, seed), json, figure)
 
 
 @app.command()
@@ -84,14 +86,15 @@ def frontier(
     data: Data, x: Annotated[str, typer.Option("--x", help="Compute, FLOPs.")] = "flops", y: Y = "loss",
     run: Annotated[str, typer.Option(help="Labels of the runs.")] = "run", n: N = None, d: D = None,
     method: Annotated[str, typer.Option(help="hull, binned or pareto.")] = "hull",
-    filter_: Filter = None, json: Json = False, level: Level = 0.95, replicates: Replicates = 200, seed: Seed = 0,
+    figure: Figure = None, filter_: Filter = None, json: Json = False,
+    level: Level = 0.95, replicates: Replicates = 200, seed: Seed = 0,
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """The lowest loss for each compute from training curves: L(C), N*(C), D*(C), by a named definition."""
     from lawfit import command_input, split_answers
 
     source = command_input.Source(data, tracking_uri, parent, query, filter_, curves=True)
-    _print(split_answers.frontier(source, x, y, run, n, d, method, level, replicates, seed), json)
+    _print(split_answers.frontier(source, x, y, run, n, d, method, level, replicates, seed), json, figure)
 
 
 @app.command()
@@ -101,7 +104,7 @@ def forecast(
     form: Form = "auto", x: X = None, n: N = None, d: D = None, y: Y = "loss", run: Run = None,
     loss: Loss = "squared", delta: Delta = None, space: Space = "log",
     seed_sd: Annotated[float, typer.Option(min=0, help="Further spread between seeds, sd of log y.")] = 0.0,
-    filter_: Filter = None, json: Json = False, level: Level = 0.95,
+    filter_: Filter = None, json: Json = False, figure: Figure = None, level: Level = 0.95,
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """y of a larger run with its interval, and what the same method would have said about the known runs."""
@@ -110,7 +113,7 @@ def forecast(
     source = command_input.Source(data, tracking_uri, parent, query, filter_)
     columns = command_input.Columns(y=y, x=x, n=n, d=d, run=run)
     options = command_input.Options(form, loss, delta, space, level)
-    _print(answers.forecast(source, columns, options, at, seed_sd), json)
+    _print(answers.forecast(source, columns, options, at, seed_sd), json, figure)
 
 
 @app.command()
@@ -191,10 +194,14 @@ def report(
     print(write_report(records, results, out, samples={}, extra={}, pictures={}))
 
 
-def _print(answer: Any, as_json: bool) -> None:
+def _print(answer: Any, as_json: bool, figure: Path | None = None) -> None:
     from lawfit.answers import strict_json
 
     print(strict_json(answer) if as_json else "\n".join(answer.lines))
+    if figure:
+        from lawfit.figures import save
+
+        print(save(answer.draw(), figure), file=sys.stderr)
 
 
 def main() -> None:

@@ -12,21 +12,18 @@ import numpy as np
 import pandas as pd
 
 from lawfit import schema
+from lawfit.alternatives import Alternative, alternatives
 from lawfit.comparability import check_sampling, is_distance, schedule_flags
+from lawfit.diagnostics import flags
+from lawfit.extrapolation import RollStep, hold_out_largest_curve, roll_forward
 from lawfit.fitting import MIN_DISTINCT_X, Fit, fit
 from lawfit.formula import Array
 from lawfit.frontier import Curve, envelope, read_curves
+from lawfit.profile import profile
 from lawfit.schema import RecordError, column
 from lawfit.study import Study
 from lawfit.text import plain
-from lawfit.uncertainty import (
-    Bootstrap,
-    bootstrap,
-    bootstrap_frontier,
-    hold_out_largest,
-    hold_out_largest_curve,
-    t_interval,
-)
+from lawfit.uncertainty import Bootstrap, bootstrap, bootstrap_frontier, t_interval
 
 LEVEL = 0.95
 FORMS = ("power", "power_floor")
@@ -59,6 +56,12 @@ LAWS = (
     Law("fid_by_flops", schema.FLOPS, schema.FID, "FID by training compute"),
     Law("fd_tokenizer_by_flops", schema.FLOPS, schema.FD_TOKENIZER,
         "Fréchet distance, tokenizer features, by training compute"),
+    Law("error_by_n", "n_paper", schema.VAL_ERROR, "Error, all scales, by model size", primary=False),
+    Law("error_last_by_n", "n_paper", schema.VAL_ERROR_LAST, "Error, last scale, by model size", primary=False),
+    Law("error_frontier", schema.FLOPS, schema.VAL_ERROR,
+        "Error, all scales, on the compute frontier", "frontier", primary=False),
+    Law("error_last_frontier", schema.FLOPS, schema.VAL_ERROR_LAST,
+        "Error, last scale, on the compute frontier", "frontier", primary=False),
     Law("loss_by_params", "n_params", schema.VAL_LOSS, "Loss, all scales, by exact parameter count",
         primary=False),
     Law("loss_last_by_params", "n_params", schema.VAL_LOSS_LAST,
@@ -75,9 +78,10 @@ class LawResult:
     """An answer.
 
     x, y: the fitted points [n] in the units of `schema.COLUMNS`; runs: the run name of each. t_interval: of
-    alpha, for a power law of final points only. hold_out: signed relative error of the prediction for the
-    largest run from the others, None with fewer than four sizes. verdict: one sentence. warnings: what
-    limits it.
+    alpha, for a power law of final points only; profile_interval: the same, of any form. hold_out: signed
+    relative error of the prediction for the largest run from the others, None with fewer than four sizes;
+    rolled: the same at each size, of final points. alternatives: other objectives and the other form. verdict:
+    one sentence. warnings: what limits it.
     """
 
     law: Law
@@ -87,7 +91,10 @@ class LawResult:
     runs: tuple[str, ...]
     bootstrap: Bootstrap
     t_interval: tuple[float, float] | None
+    profile_interval: tuple[float, float] | None
     hold_out: float | None
+    rolled: tuple[RollStep, ...]
+    alternatives: tuple[Alternative, ...]
     verdict: str
     warnings: tuple[str, ...]
 
@@ -113,7 +120,10 @@ class LawResult:
             "bootstrap_reference_intervals": self.bootstrap.reference_intervals,
             "bootstrap_redrawn": self.bootstrap.redrawn,
             "t_interval": self.t_interval,
+            "profile_interval": self.profile_interval,
             "hold_out": self.hold_out,
+            "rolled": [asdict(step) for step in self.rolled],
+            "alternatives": [{"what": other.what, "params": other.fit.params} for other in self.alternatives],
             "verdict": self.verdict,
             "warnings": self.warnings,
             "points": points,
@@ -155,7 +165,8 @@ def _sizes(study: Study, law: Law) -> int:
 
 
 def _recorded(finished: pd.DataFrame, law: Law) -> pd.DataFrame:
-    return finished[finished[law.y].notna()]
+    # Not even an error rate of 0 can lie on a power law.
+    return finished[finished[law.y] > 0]
 
 
 def _fit_final(study: Study, law: Law, forms: Sequence[str], replicates: int, seed: int) -> LawResult:
@@ -164,19 +175,25 @@ def _fit_final(study: Study, law: Law, forms: Sequence[str], replicates: int, se
         check_sampling(rows, law.y)
     x, y, names = rows[law.x].to_numpy(float), rows[law.y].to_numpy(float), tuple(rows["run_name"])
     fitted = fit(x, y, forms)
-    missing = study.finished["run_name"][study.finished[law.y].isna()]
+    missing = study.finished["run_name"][~study.finished.index.isin(rows.index)]
     notes = [f"without {', '.join(missing)}, which have no {law.y}"] if len(missing) else []
+    found = flags(fitted, names=names)
+    outliers = [i for flag in found if flag.kind == "outlier" for i in flag.points]
+    profiled = profile(fitted, "alpha", level=LEVEL)
+    rolled = roll_forward(x, y, fitted.form.name) if len(np.unique(x)) > MIN_DISTINCT_X else ()
     return _result(
         law, fitted, x, y, names,
         intervals=bootstrap(fitted, run=names, replicates=replicates, seed=seed, level=LEVEL),
-        t=t_interval(x, y, LEVEL) if fitted.form.name == "power" else None,
-        hold_out=hold_out_largest(x, y, fitted.form.name) if len(np.unique(x)) > MIN_DISTINCT_X else None,
-        notes=[*notes, *schedule_flags(rows)],
+        t_interval=t_interval(x, y, LEVEL) if fitted.form.name == "power" else None,
+        profile_interval=(profiled.low, profiled.high), rolled=rolled, hold_out=rolled[-1].error if rolled else None,
+        alternatives=tuple(alternatives(fitted, forms=FORMS, outliers=outliers)),
+        warnings=[*notes, *schedule_flags(rows), *_poor_fit(fitted), *(flag.message for flag in found)],
     )  # fmt: skip
 
 
 def _fit_frontier(study: Study, law: Law, forms: Sequence[str], replicates: int, seed: int) -> LawResult:
-    curves = read_curves(study.curves, law.y, law.x, FRONTIER_SKIP)
+    with_curve = study.curves["run_id"].isin(_recorded(study.finished, law)["run_id"])
+    curves = read_curves(study.curves[with_curve], law.y, law.x, FRONTIER_SKIP)
     log_x, log_y, owners = envelope(curves, FRONTIER_POINTS)
     x, y = np.exp(log_x), np.exp(log_y)
     names = dict(zip(study.runs["run_id"], study.runs["run_name"], strict=True))
@@ -185,10 +202,12 @@ def _fit_frontier(study: Study, law: Law, forms: Sequence[str], replicates: int,
     return _result(
         law, fitted, x, y, tuple(names[owner] for owner in owners),
         intervals=bootstrap_frontier(curves, fitted.form.name, FRONTIER_POINTS, replicates, seed, LEVEL),
-        t=None,
+        t_interval=None, profile_interval=None, rolled=(),
         hold_out=hold_out_largest_curve(curves, fitted.form.name, FRONTIER_POINTS)
         if ends > MIN_DISTINCT_X else None,
-        notes=[*_unfinished(curves, log_x, owners), *schedule_flags(study.finished)],
+        alternatives=tuple(alternatives(fitted, forms=FORMS)),
+        warnings=[*_unfinished(curves, log_x, owners), *schedule_flags(study.finished), *_poor_fit(fitted),
+                  *(flag.message for flag in flags(fitted, run=owners))],
     )  # fmt: skip
 
 
@@ -200,12 +219,12 @@ def _unfinished(curves: Sequence[Curve], log_x: Array, owners: Sequence[str]) ->
 
 
 def _result(
-    law: Law, fitted: Fit, x: Array, y: Array, names: tuple[str, ...], intervals: Bootstrap,
-    t: tuple[float, float] | None, hold_out: float | None, notes: list[str],
+    law: Law, fitted: Fit, x: Array, y: Array, names: tuple[str, ...], *, intervals: Bootstrap,
+    t_interval: tuple[float, float] | None, warnings: list[str], **rest: Any,
 ) -> LawResult:  # fmt: skip
     return LawResult(
-        law=law, fit=fitted, x=x, y=y, runs=names, bootstrap=intervals, t_interval=t, hold_out=hold_out,
-        verdict=_verdict(law, fitted, intervals, t), warnings=(*notes, *_warnings(fitted)),
+        law=law, fit=fitted, x=x, y=y, runs=names, bootstrap=intervals, t_interval=t_interval,
+        verdict=_verdict(law, fitted, intervals, t_interval), warnings=tuple(warnings), **rest,
     )  # fmt: skip
 
 
@@ -224,12 +243,7 @@ def _verdict(law: Law, fitted: Fit, intervals: Bootstrap, t: tuple[float, float]
     return f"{verb} as {symbol}^{-alpha:#.3g}{towards} ({kind} {ends[0]:#.3g} to {ends[1]:#.3g})"
 
 
-def _warnings(fitted: Fit) -> list[str]:
-    warnings = []
-    if not fitted.r2_log >= POOR_R2:
-        warnings.append(f"R² of log y is {fitted.r2_log:.3f}, below {POOR_R2}: the form fits poorly")
-    if fitted.certificate.at_bound:
-        warnings.append("the best floor is 0: the form without floor says the same")
-    if not fitted.certificate.holds:
-        warnings.append(fitted.certificate.message)
-    return warnings
+def _poor_fit(fitted: Fit) -> list[str]:
+    if fitted.r2_log >= POOR_R2:
+        return []
+    return [f"R² of log y is {fitted.r2_log:.3f}, below {POOR_R2}: the form fits poorly"]

@@ -3,11 +3,13 @@
 Beside `answers`, for the verbs that end in N*(C) and D*(C).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -23,6 +25,9 @@ from lawfit.isoflop import isoflop as find_valleys
 from lawfit.schema import RecordError
 from lawfit.text import interval, table
 from lawfit.units import check_role
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FEWEST_VALLEYS = 3
 
@@ -54,7 +59,13 @@ def isoflop(
     budgets = [valley.budget for valley in found.valleys] + ([at] if at else [])
     if allocations:
         values["optima"] = [asdict(allocations[0].at(value, level)) for value in budgets]
-    return Answer(values, _isoflop_lines(found, allocations, values, at, level))
+
+    def draw() -> Figure:
+        from lawfit import figures
+
+        return figures.isoflop_valleys(found, allocations, n=n, y=loss)
+
+    return Answer(values, _isoflop_lines(found, allocations, values, at, level), draw)
 
 
 def frontier(
@@ -95,7 +106,14 @@ def frontier(
         *(f"  {name}: {_lines_text(lines)}" for name, lines in values["alternatives"].items()),
         *(f"note: {warning}" for warning in warnings),
     ]
-    return Answer(values, lines)
+
+    def draw() -> Figure:
+        from lawfit import figures
+
+        split = allocations[0] if allocations else None
+        return figures.training_curves(records, found, law, x=x, y=y, run=run, n=others.get("n"), split=split)
+
+    return Answer(values, lines, draw)
 
 
 def _allocations(found: IsoFlop, seed: int) -> list[Allocation]:

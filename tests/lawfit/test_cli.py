@@ -159,6 +159,29 @@ def test_a_size_law_is_priced_by_a_column(runs: Path) -> None:
     assert all(1e14 < run["cost"] <= 1e19 for run in found["runs"])
 
 
+def test_answers_come_with_their_picture(runs: Path, curves: Path, tmp_path: Path) -> None:
+    size, few = ("--x", "n_params", "--form", "power"), ("--replicates", "50")
+    rows = [(c, n, np.exp(1 + 0.02 * np.log(n / c**0.5) ** 2)) for c in (1e18, 1e19, 1e20)
+            for n in c**0.5 * np.geomspace(0.1, 10, 5)]  # fmt: skip
+    slices = tmp_path.with_suffix(".csv")
+    pd.DataFrame(rows, columns=["flops", "n_params", "loss"]).to_csv(slices, index=False)
+    commands = {
+        "law.png": ("fit", runs, *size, *few),
+        "surface.pdf": ("fit", runs, "--form", "chinchilla", *few),
+        "curves.svg": ("frontier", curves, *few),
+        "forecast.png": ("forecast", runs, *size, "--at", "1e10"),
+        "valleys.svg": ("isoflop", slices, "--estimator", "parabola"),
+    }
+    for name, command in commands.items():
+        done = lawfit(*command, "--figure", tmp_path / name)
+        assert (done.returncode, done.stderr.strip()) == (0, str(tmp_path / name))
+        assert (tmp_path / name).stat().st_size > 5000
+    assert {path.name for path in tmp_path.iterdir()} == set(commands)
+    refused = lawfit("fit", runs, *size, *few, "--figure", tmp_path / "law.gif")
+    assert refused.returncode == 2
+    assert "pictures are written as one of .png, .svg, .pdf" in refused.stderr
+
+
 def test_mlflow_runs_are_data_too(writer: Any, quick: Any, tmp_path: Path) -> None:
     found = answer("fit", f"{writer.uri}#quick", "--x", "n_params", "--form", "power", "--replicates", "50")
     assert found["n"] == 6

@@ -37,9 +37,10 @@ def test_the_exponent_of_a_study_is_recovered(answers: dict[str, LawResult]) -> 
 def test_every_law_whose_metric_is_recorded_is_fitted(answers: dict[str, LawResult]) -> None:
     assert list(answers) == [
         "loss_by_n", "loss_last_by_n", "loss_frontier", "loss_last_frontier", "fd_tokenizer_by_flops",
+        "error_by_n", "error_last_by_n", "error_frontier", "error_last_frontier",
         "loss_by_params", "loss_last_by_params", "loss_by_flops", "loss_last_by_flops",
     ]  # fmt: skip
-    assert [key for key, result in answers.items() if not result.law.primary] == list(answers)[-4:]
+    assert [key for key, result in answers.items() if not result.law.primary] == list(answers)[-8:]
 
 
 def test_frontier_points_name_the_run_that_attains_them(answers: dict[str, LawResult]) -> None:
