@@ -61,9 +61,7 @@ def _shown(found: Bootstrap) -> tuple[Array, Array, list[str]]:
             values[:, index], at[index] = np.log(values[:, index]), np.log(at[index])
             letter = rf"\ln {letter}_0"
         names.append(f"${letter}$")
-    varied = np.ptp(values, axis=0) > 0
-    kept = np.isfinite(values).all(axis=1)
-    return values[kept][:, varied], at[varied], [name for name, keep in zip(names, varied, strict=True) if keep]
+    return values[np.isfinite(values).all(axis=1)], at, names
 
 
 def _title(found: Bootstrap) -> str:
@@ -75,7 +73,8 @@ def _title(found: Bootstrap) -> str:
 
 def _limits(values: Array) -> tuple[float, float]:
     low, high = np.percentile(values, [TAIL, 100 - TAIL])
-    margin = 0.08 * (high - low)
+    # Points without noise leave no spread, but an axis needs some.
+    margin = max(0.08 * (high - low), 1e-6 * abs(high), 1e-12)
     return float(low - margin), float(high + margin)
 
 

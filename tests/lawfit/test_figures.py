@@ -144,6 +144,10 @@ def test_a_corner_plot_has_a_cell_for_each_pair_and_amplitudes_at_the_reference(
     assert mark == pytest.approx([np.log(found.fit.reference.amplitudes["A"])] * 2)
 
 
+def test_a_corner_plot_of_points_without_noise_is_drawn(results: list[LawResult]) -> None:
+    assert len(figures.corner(results[0].bootstrap).axes) == 4
+
+
 def test_the_figures_of_a_study_label_its_depths(quick: Study, results: list[LawResult]) -> None:
     drawn = figures.loss_by_size(quick, results)
     for axes in drawn.axes[::2]:
