@@ -1,167 +1,110 @@
 """One law: points (x, y) -> `Fit`.
 
-Floor 2 of the path: `laws` asks for fits, `uncertainty` refits their form. Least squares in log y, because
-losses and distances carry relative errors. A power law is solved in closed form; a law with a floor from a
-scan of starts, each refined, the best one polished; every fit carries a certificate.
+Floor 7 of the numerics: `laws` and users ask for fits, `uncertainty` refits them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lawfit.forms import FORMS, Array, Form, PowerLaw, PowerLawFloor
+from lawfit.certificate import certify
+from lawfit.criteria import aicc, bic, deviance
+from lawfit.data import MIN_DISTINCT_X, Points, checked_points
+from lawfit.forms import FORMS
+from lawfit.formula import Array, Form, X
+from lawfit.objectives import Loss, Space, loss_of
+from lawfit.result import Fit, Reference
 from lawfit.schema import RecordError
-from lawfit.solver import ROUNDING, SAME_OBJECTIVE, Certificate, certify, objective, polish, solve_many
+from lawfit.search import efficient_delta, search
+from lawfit.selection import AUTO, choose
 
-FormName = Literal["power", "power_floor", "auto"]
-
-MIN_DISTINCT_X = 3
+__all__ = ["MIN_DISTINCT_X", "Fit", "Reference", "fit"]
 
 
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """A fitted law.
+def fit(
+    x: X, y: ArrayLike, form: str | Sequence[str] = "auto", *, loss: Loss = "squared", delta: float | None = None,
+    space: Space = "log", independent: int | None = None, sd: ArrayLike | None = None,
+) -> Fit:  # fmt: skip
+    """Fit the law y(x), to the global optimum.
 
-    params: by name, amplitudes in the unit of y, A at x = form.x0. n: points. r2_log: R² of log y (nan for a
-    constant y). residuals [n]: log y - log fit, in the order of the points. max_relative_residual: largest
-    |y/fit - 1|. aicc: corrected Akaike criterion, nan when n is too small for it. reason: why this form.
-    aicc_by_form: every form tried.
+    x: [n] for a form of one variable, else the columns by variable (N, D). form: a name of `FORMS`, or several
+    to choose among by AICc, or `auto` for all that suit the variables. loss: of the residuals of log y, or of y
+    in linear space, summed. delta: where Huber's loss turns linear, in the residuals' unit; by default 1.345
+    robust standard deviations of the noise. independent: how many independent runs stand behind the points,
+    which is what AICc counts; a frontier's points come from few runs and would otherwise prove a floor that is
+    not there. sd [n]: noise of each y, in its unit.
+
+    Raises RecordError for an unknown form, loss or space and for points that cannot be fitted. A fit that is not
+    at a certified optimum says so in its certificate.
     """
-
-    form: Form
-    params: Mapping[str, float]
-    n: int
-    r2_log: float
-    max_relative_residual: float
-    residuals: Array
-    aicc: float
-    certificate: Certificate
-    reason: str
-    aicc_by_form: Mapping[str, float] = field(default_factory=dict)
-
-    def predict(self, x: ArrayLike) -> Array:
-        """The law's y at x, in the unit of the fitted y."""
-        return self.form.predict(list(self.params.values()), x)
-
-    def summary(self) -> str:
-        """One line: form, parameters, quality."""
-        values = ", ".join(f"{name} = {value:.4g}" for name, value in self.params.items())
-        return (
-            f"{self.form.formula}: {values} at x0 = {self.form.x0:.4g} (n = {self.n}, "
-            f"R² of log y = {self.r2_log:.4f}, largest residual {100 * self.max_relative_residual:.2g} %)"
-        )
+    _check_options(loss, delta, space)
+    candidates = [_form(name) for name in _names(form, x)]
+    single = len(candidates) == 1
+    fits = []
+    for number, candidate in enumerate(candidates):
+        # The simplest form must fit; a larger one is tried where there are enough points.
+        if number and len(np.atleast_1d(np.asarray(y))) < len(candidate.parameters):
+            continue
+        points = checked_points(x, y, candidate, space, sd)
+        fits.append(fit_points(points, candidate, loss, delta, space, independent))
+    return fits[0] if single else choose(fits)
 
 
-def fit(x: ArrayLike, y: ArrayLike, form: FormName = "auto", independent: int | None = None) -> Fit:
-    """Fit y(x) by least squares in log y.
-
-    x, y: [n], positive and finite, at least three distinct x. `auto` takes the form with the lower AICc.
-    `independent`: how many independent runs stand behind the points, which is what AICc counts; the default
-    is n. A frontier's points come from few runs and would otherwise prove a floor that is not there.
-    Raises RecordError for points that cannot be fitted or an unknown form.
-    """
-    x, y = checked_points(x, y)
-    count = independent or len(x)
-    if form == "power":
-        return _fit_power(x, y, count)
-    if form == "power_floor":
-        return _fit_floor(x, y, count)
-    if form == "auto":
-        return _choose(_fit_power(x, y, count), _fit_floor(x, y, count), count)
-    raise RecordError(f"form {form!r} is unknown: expected one of {', '.join((*FORMS, 'auto'))}")
-
-
-def checked_points(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-    """x and y [n] as floats. RecordError unless positive, finite, of one length and with 3 distinct x."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    if x.ndim != 1 or x.shape != y.shape:
-        raise RecordError(f"x has shape {x.shape} and y {y.shape}: both must be one column of equal length")
-    for name, values in (("x", x), ("y", y)):
-        bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
-        if bad.size:
-            raise RecordError(f"{name}[{bad[0]}] is {values[bad[0]]}: a law needs positive, finite numbers")
-    distinct = len(np.unique(x))
-    if distinct < MIN_DISTINCT_X:
-        raise RecordError(f"{distinct} distinct x among {len(x)} points: a law needs {MIN_DISTINCT_X}")
-    return x, y
-
-
-def refit(form: Form, x: Array, y: Array, weights: Array, near: Array) -> Array:
-    """Parameters [B, p] of B weighted data sets x, y, weights [B, n], of the fixed `form`.
-
-    near: parameters [p] to start from where there is no closed form, such as the fit of all the data.
-    """
-    if isinstance(form, PowerLaw):
-        return form.closed_form(x, y, weights)
-    if not isinstance(form, PowerLawFloor):
-        raise TypeError(f"no solver for {type(form).__name__}")
-    edge = form.without_floor.closed_form(x, y, weights)
-    at_edge = np.concatenate([np.zeros((len(edge), 1)), edge], axis=1)
-    inside = solve_many(form, x, y, weights, np.broadcast_to(near, at_edge.shape))
-    log_y = np.log(y)
-    lowest = objective(form, at_edge, x, log_y, weights) * (1 - SAME_OBJECTIVE) - ROUNDING
-    return np.where((objective(form, inside, x, log_y, weights) < lowest)[:, None], inside, at_edge)
-
-
-def _fit_power(x: Array, y: Array, count: int) -> Fit:
-    form = PowerLaw.centred(x)
-    params = form.guess(x, y)[0]
-    return _result(form, params, x, y, objective(form, params, x, np.log(y))[None], count)
-
-
-def _fit_floor(x: Array, y: Array, count: int) -> Fit:
-    form, log_y = PowerLawFloor.centred(x), np.log(y)
-    starts = form.guess(x, y)
-    ends = solve_many(form, x, y, np.ones((1, len(x))), starts)
-    reached = objective(form, ends, x, log_y)
-    best = polish(form, x, y, ends[reached.argmin()])
-    edge = np.array([0.0, *form.without_floor.guess(x, y)[0]])
-    at_best, at_edge = (float(objective(form, params, x, log_y)) for params in (best, edge))
-    # A floor that does not lower the objective is 0 up to rounding.
-    if at_edge <= at_best * (1 + SAME_OBJECTIVE) + ROUNDING:
-        best = edge
-    return _result(form, best, x, y, reached, count)
-
-
-def _result(form: Form, params: Array, x: Array, y: Array, reached: Array, count: int) -> Fit:
-    predicted = form.predict(params, x)
-    residuals = np.log(y) - np.log(predicted)
-    spread = float(((np.log(y) - np.log(y).mean()) ** 2).sum())
+def fit_points(
+    points: Points, form: Form, loss: Loss, delta: float | None, space: Space, independent: int | None = None
+) -> Fit:
+    """The fit of one form to checked points."""
+    centre = points.centre(form)
+    if loss == "huber" and delta is None:
+        delta = efficient_delta(points, form, centre, space)
+    found = search(points, form, centre, loss, space, delta)
+    scale = np.exp(centre.log_y)
+    predicted = found.problem.form.evaluate(found.theta[None], found.problem.logs)[0] * scale
+    residuals = np.log(points.y / predicted) if space == "log" else points.y - predicted
+    objective = float((points.weights * loss_of(residuals, loss, delta)).sum())
+    count = independent or len(points.y)
+    lack = deviance(residuals, points.weights, delta if loss == "huber" else None, loss == "lad", count)
     return Fit(
-        form=form,
-        params={name: float(value) for name, value in zip(form.parameters, params, strict=True)},
-        n=len(x),
-        r2_log=1 - float((residuals**2).sum()) / spread if spread > 0 else float("nan"),
-        max_relative_residual=float(np.abs(y / predicted - 1).max()),
+        form=form, points=points, theta=found.theta, centre=centre, loss=loss, space=space,
+        delta=delta if loss == "huber" else None, smoothing=found.smoothing, independent=count,
+        certificate=certify(found.problem, found.theta, objective, found.reached),
         residuals=residuals,
-        aicc=_aicc(residuals, len(params), count),
-        certificate=certify(form, params, x, y, reached),
+        r2_log=_r2_log(points.y, predicted),
+        max_relative_residual=float(np.abs(points.y / predicted - 1).max()),
+        aicc=aicc(lack, len(form.parameters), count), bic=bic(lack, len(form.parameters), count),
         reason=f"form {form.name} was asked for",
-    )
+    )  # fmt: skip
 
 
-def _aicc(residuals: Array, parameters: int, count: int) -> float:
-    """AICc of a Gaussian error of log y with unknown variance (Hurvich & Tsai 1989); nan if undefined."""
-    k = parameters + 1
-    if count - k - 1 <= 0:
-        return float("nan")
-    # Below rounding, all fits are equally exact: the one with fewer parameters must win.
-    variance = max(float(np.mean(residuals**2)), ROUNDING)
-    return float(count * np.log(variance) + 2 * k + 2 * k * (k + 1) / (count - k - 1))
+def _r2_log(y: Array, predicted: Array) -> float:
+    spread = float(((np.log(y) - np.log(y).mean()) ** 2).sum())
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 1 - float((np.log(y / predicted) ** 2).sum()) / spread if spread > 0 else float("nan")
 
 
-def _choose(power: Fit, floor: Fit, count: int) -> Fit:
-    by_form = {power.form.name: power.aicc, floor.form.name: floor.aicc}
-    scores = f"AICc {power.aicc:.1f} without a floor, {floor.aicc:.1f} with one"
-    if np.isnan(floor.aicc):
-        chosen, reason = power, f"{count} independent points cannot tell a floor: AICc is undefined below 6"
-    elif floor.certificate.at_bound:
-        chosen, reason = power, f"the best floor is 0 ({scores})"
-    elif floor.aicc < power.aicc:
-        chosen, reason = floor, f"a floor is distinguishable ({scores})"
-    else:
-        chosen, reason = power, f"a floor is not distinguishable ({scores})"
-    return replace(chosen, reason=reason, aicc_by_form=by_form)
+def _names(form: str | Sequence[str], x: X) -> Sequence[str]:
+    if form != "auto":
+        return (form,) if isinstance(form, str) else form
+    variables = tuple(x) if isinstance(x, Mapping) and len(x) > 1 else ("x",)
+    suited = next((names for key, names in AUTO.items() if set(key) == set(variables)), None)
+    if suited is None:
+        allowed = "; ".join(", ".join(key) for key in AUTO)
+        raise RecordError(f"no form has the variables {', '.join(variables)}: auto knows {allowed}")
+    return [name for name in suited if name in FORMS]
+
+
+def _form(name: str) -> Form:
+    if name not in FORMS:
+        raise RecordError(f"form {name!r} is unknown: expected one of {', '.join((*FORMS, 'auto'))}")
+    return FORMS[name]
+
+
+def _check_options(loss: Loss, delta: float | None, space: Space) -> None:
+    if loss not in get_args(Loss):
+        raise RecordError(f"loss {loss!r} is unknown: expected one of {', '.join(get_args(Loss))}")
+    if space not in get_args(Space):
+        raise RecordError(f"space {space!r} is unknown: expected one of {', '.join(get_args(Space))}")
+    if delta is not None and not (loss == "huber" and delta > 0):
+        raise RecordError(f"delta is {delta} with loss {loss!r}: only huber takes one, above 0")

@@ -1,76 +1,81 @@
-"""MLflow -> one checked frame.
+"""Tables and MLflow runs -> one checked frame.
 
-Floor 1 of the path, and the only module that reads MLflow: experiment = study, parent run = one execution of
-it, child run = one cell. What a law would silently get wrong (a missing field, two data sets, the same cell
-twice) stops here with a RecordError.
+Floor 2 of the path: `load` reads, `points` picks and checks the columns of a law. What a law would silently get
+wrong (a missing column, N in millions, a loss in bits, a run twice) stops here with a RecordError of one line
+that says what to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from lawfit import schema
+from lawfit import mlflow_runs
+from lawfit.expressions import evaluate, matching, unknown_column
+from lawfit.formula import Array
 from lawfit.schema import RecordError
+from lawfit.units import check_units
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
-
-CURVE_COLUMNS = ("run_id", "depth", "step", schema.FLOPS, "metric", "value")
+READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
 
 
-@dataclass(frozen=True, eq=False)
-class Study:
-    """The records of one study.
+def load(
+    source: str | Path | pd.DataFrame,
+    *,
+    tracking_uri: str | None = None,
+    parent: str | None = None,
+    query: str = "",
+    curves: bool = False,
+    columns: Mapping[str, str] | None = None,
+    where: str | None = None,
+) -> pd.DataFrame:
+    """Records as one frame, checked, a row a point.
 
-    runs: one row a child run, whatever its state; columns run_id, run_name, state, run_key, wall_s (seconds
-    from start to end, pauses included), those of `schema.PARAMS`, and the last value of each metric under the
-    metric's name (`flops` is the run's total). curves: the finished runs' histories, one row a (run, step,
-    metric), columns `CURVE_COLUMNS`, flops cumulative.
+    source: a frame, a `.csv` or `.parquet` file, or MLflow runs: "URI#experiment" or, with `tracking_uri` (else
+    the environment's MLFLOW_TRACKING_URI), the experiment's name. parent: only the children of this run; for a
+    study of varscale the newest parent is the default. query: further condition in MLflow's filter language.
+    curves: one row a recorded step instead of one a finished run, NaN for metrics not recorded there. columns:
+    canonical name -> column or expression, {"n_params": "1e6*params_M", "loss": "log(perplexity)"}; these are
+    taken as meant, their unit is not judged. where: rows to keep, "keep == 1".
+
+    Canonical columns, where the source has them: n_params, tokens, flops (FLOPs of the training, see
+    `conventions`), loss (nats a token), fid, seed, run (name), run_id, study, step, schedule_complete (whether a
+    row is the end of its schedule); all other columns keep their name. `frame.attrs` has "source" and, for
+    MLflow, "left_out": (run, state) of the runs that did not finish.
+
+    Raises RecordError for a missing file, column or run, a number in the wrong unit, a run recorded twice;
+    TrackingError when MLflow does not answer.
     """
-
-    name: str
-    parent_run_id: str
-    tracking_uri: str
-    runs: pd.DataFrame
-    curves: pd.DataFrame
-
-    @property
-    def finished(self) -> pd.DataFrame:
-        """The runs that enter fits."""
-        return self.runs[self.runs["state"] == schema.STATE_FINISHED]
-
-    @property
-    def left_out(self) -> tuple[tuple[str, str], ...]:
-        """(run name, state) of the runs that do not."""
-        rest = self.runs[self.runs["state"] != schema.STATE_FINISHED]
-        return tuple(zip(rest["run_name"], rest["state"], strict=True))
+    if isinstance(source, pd.DataFrame):
+        frame, name = source.reset_index(drop=True), "frame"
+    elif (path := Path(source)).suffix in READERS:
+        frame, name = _read_table(path), str(source)
+    else:
+        uri, experiment = address(str(source), tracking_uri)
+        frame, name = mlflow_runs.read_runs(uri, experiment, parent, query, curves), f"{uri}#{experiment}"
+    attributes = {**frame.attrs, "source": name}
+    if where is not None:
+        frame = matching(frame, where)
+    frame = frame.assign(**{key: evaluate(frame, text) for key, text in (columns or {}).items()})
+    check_units(frame, [key for key in frame if key not in (columns or {})])
+    _check_repeats(frame)
+    frame.attrs = attributes
+    return frame
 
 
-def load_study(tracking_uri: str, study: str, parent_run_id: str | None = None) -> Study:
-    """Read a study from MLflow; without `parent_run_id`, its newest parent run.
+def points(frame: pd.DataFrame, **roles: str) -> pd.DataFrame:
+    """The columns of a law under the names of their `roles`: points(frame, n="n_params", y="loss").
 
-    Raises RecordError for an unknown study or parent, a finished run that lacks a param or a metric or has
-    one that is no positive, finite number, data or tokenizer fingerprints that differ between finished runs,
-    and two finished runs of one cell.
+    A role takes a column or an expression; `run` takes labels, every other one positive, finite numbers. Raises
+    RecordError naming the row and the column.
     """
-    client = _client(tracking_uri)
-    experiment_id = _experiment_id(client, study)
-    parent = _parent_run_id(client, experiment_id, study, parent_run_id)
-    children = _search(client, experiment_id, f"tags.`{schema.TAG_PARENT}` = '{parent}'")
-    if not children:
-        raise RecordError(f"study {study!r}, parent run {parent}: it has no child runs")
-    runs = pd.DataFrame([_row(run) for run in children])
-    runs = runs.sort_values(["depth", "seed", "run_name"], ignore_index=True)
-    finished = runs[runs["state"] == schema.STATE_FINISHED]
-    _check_one_source(study, finished)
-    return Study(study, parent, tracking_uri, runs, _curves(client, finished))
+    chosen = {role: evaluate(frame, text) for role, text in roles.items()}
+    numbers = {role: text for role, text in roles.items() if role != "run"}
+    return pd.DataFrame({**chosen, **{role: _positive(chosen[role], text) for role, text in numbers.items()}})
 
 
 def load_table(source: str | Path | pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -78,146 +83,71 @@ def load_table(source: str | Path | pd.DataFrame, columns: Sequence[str]) -> pd.
 
     Raises RecordError naming the column and the row (the first data row is 0).
     """
-    frame = source.copy() if isinstance(source, pd.DataFrame) else _read_table(Path(source))
-    missing = [name for name in columns if name not in frame]
-    if missing:
-        raise RecordError(f"column {missing[0]!r} is missing: the table has {', '.join(map(str, frame))}")
-    frame = frame.reset_index(drop=True)
+    frame = source.reset_index(drop=True) if isinstance(source, pd.DataFrame) else _read_table(Path(source))
     for name in columns:
-        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(float)
-        bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
-        if bad.size:
-            found = frame[name].tolist()[bad[0]]
-            raise RecordError(f"row {bad[0]}, column {name!r}: {found!r} is not a positive, finite number")
-        frame[name] = values
-    return frame
+        if name not in frame:
+            raise RecordError(unknown_column(name, frame))
+    return frame.assign(**{name: _positive(frame[name], name) for name in columns})
+
+
+def _positive(values: pd.Series, name: str) -> Array:
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
+    bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))
+    if bad.size:
+        found = values.tolist()[bad[0]]
+        raise RecordError(
+            f"row {values.index[bad[0]]}, column {name!r}: {found!r} is not a positive, finite number"
+            f" ({bad.size} such row{'s' if bad.size > 1 else ''}; leave them out with a filter such as '{name} > 0')"
+        )
+    return numbers
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    if path.suffix not in readers:
-        raise RecordError(f"{path}: unknown kind of table {path.suffix!r}, expected {' or '.join(readers)}")
-    if not path.exists():
+    if path.suffix not in READERS:
+        raise RecordError(f"{path}: unknown kind of table {path.suffix!r}, expected {' or '.join(READERS)}")
+    if not path.is_file():
         raise RecordError(f"{path}: no such file")
-    return readers[path.suffix](path)
-
-
-def _client(tracking_uri: str) -> MlflowClient:
-    database = Path(tracking_uri.removeprefix("sqlite:///"))
-    # MLflow would create an empty database at a mistyped path.
-    if tracking_uri.startswith("sqlite:///") and not database.exists():
-        raise RecordError(f"tracking URI {tracking_uri!r}: no database at {database}")
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=tracking_uri)
-
-
-def _experiment_id(client: MlflowClient, study: str) -> str:
-    experiment = client.get_experiment_by_name(study)
-    if experiment is None:
-        names = sorted(found.name for found in client.search_experiments())
-        raise RecordError(f"study {study!r} is not recorded: there are {', '.join(names) or 'none'}")
-    return str(experiment.experiment_id)
-
-
-def _parent_run_id(client: MlflowClient, experiment_id: str, study: str, wanted: str | None) -> str:
-    parents = _search(client, experiment_id, f"tags.{schema.TAG_KIND} = '{schema.KIND_STUDY}'")
-    ids = [run.info.run_id for run in parents]
-    if not ids:
-        raise RecordError(f"study {study!r} has no parent run: none is tagged kind={schema.KIND_STUDY}")
-    if wanted is not None and wanted not in ids:
-        raise RecordError(f"study {study!r} has no parent run {wanted!r}: there are {', '.join(ids)}")
-    return wanted or ids[0]
-
-
-def _search(client: MlflowClient, experiment_id: str, condition: str) -> list[Run]:
-    """All runs that satisfy the condition, newest first."""
-    runs: list[Run] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], condition, order_by=["attributes.start_time DESC"], page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            return runs
-
-
-def _row(run: Run) -> dict[str, Any]:
-    name, tags, state = str(run.info.run_name), run.data.tags, _state(run)
-    row: dict[str, Any] = {"run_id": run.info.run_id, "run_name": name, "state": state}
-    row["run_key"] = tags.get(schema.TAG_RUN_KEY)
-    for param in schema.PARAMS:
-        row[param.column] = _param(run, param, required=state == schema.STATE_FINISHED)
-    metrics = run.data.metrics
-    if state == schema.STATE_FINISHED:
-        if row["run_key"] is None:
-            raise RecordError(f"run {name!r} has no tag {schema.TAG_RUN_KEY!r}")
-        _check_metrics(name, metrics)
-    known = (*schema.REQUIRED_METRICS, *schema.OPTIONAL_METRICS)
-    row |= {metric: metrics.get(metric, np.nan) for metric in known}
-    row |= {metric: value for metric, value in metrics.items() if metric.startswith("fd/")}
-    end = run.info.end_time
-    row["wall_s"] = (end - run.info.start_time) / 1000 if end else np.nan
-    return row
-
-
-def _state(run: Run) -> str:
-    state = run.data.tags.get(schema.TAG_STATE)
-    if state not in schema.STATES:
-        found = f"tag {schema.TAG_STATE!r} is {state!r}"
-        raise RecordError(f"run {run.info.run_name!r}: {found}, expected one of {', '.join(schema.STATES)}")
-    return str(state)
-
-
-def _param(run: Run, param: schema.Param, required: bool) -> int | float | str | None:
-    text = run.data.params.get(param.name)
-    if text is None:
-        if required:
-            raise RecordError(f"run {run.info.run_name!r} has no param {param.name!r}")
-        return None
     try:
-        return param.read(text)
-    except ValueError as error:
-        found = f"run {run.info.run_name!r}: param {param.name!r} is {text!r}"
-        raise RecordError(f"{found}, not {'an integer' if param.read is int else 'a number'}") from error
+        frame = READERS[path.suffix](path)
+    except (ValueError, OSError) as error:  # pandas' and pyarrow's errors are of these kinds
+        raise RecordError(f"{path}: not a readable {path.suffix[1:]} table: {str(error).splitlines()[0]}") from error
+    if frame.empty:
+        raise RecordError(f"{path}: the table has no rows")
+    return frame
 
 
-def _check_metrics(run_name: str, metrics: dict[str, float]) -> None:
-    for name in schema.REQUIRED_METRICS:
-        if name not in metrics:
-            raise RecordError(f"run {run_name!r} has no metric {name!r}")
-        is_error = name in (schema.VAL_ERROR, schema.VAL_ERROR_LAST)
-        if not np.isfinite(metrics[name]) or metrics[name] < 0 or (metrics[name] == 0 and not is_error):
-            raise RecordError(
-                f"run {run_name!r}: metric {name!r} ends at {metrics[name]}, not at a positive, finite number"
-            )
+def address(source: str, tracking_uri: str | None) -> tuple[str, str]:
+    """Tracking URI and experiment of "URI#EXPERIMENT", or of an experiment's name and a URI given apart."""
+    uri, mark, experiment = source.rpartition("#")
+    if mark and uri and experiment:
+        return uri, experiment
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri:
+        raise RecordError(
+            f"{source!r} is neither a {' or '.join(READERS)} file nor URI#EXPERIMENT; for an experiment's name alone"
+            " give the tracking URI"
+        )
+    return uri, source
 
 
-def _check_one_source(study: str, finished: pd.DataFrame) -> None:
-    for column in ("data_fingerprint", "tokenizer_fingerprint"):
-        firsts = finished.drop_duplicates(column)
-        if len(firsts) > 1:
-            found = ", ".join(f"{row[column]} ({row['run_name']})" for _, row in firsts.iterrows())
-            raise RecordError(f"study {study!r} mixes {column.replace('_', ' ')}s: {found}; a fit needs one")
-    twice = finished[finished.duplicated("run_key", keep=False)]
-    if len(twice):
-        names = ", ".join(map(str, twice["run_name"][twice["run_key"] == twice["run_key"].iloc[0]]))
-        raise RecordError(f"study {study!r}: the finished runs {names} are one cell, which must count once")
+def _check_repeats(frame: pd.DataFrame) -> None:
+    """A run that is there twice, or has two values at one place, would count twice."""
+    place = [name for name in ("run_id", "run", "seed", "step", "flops", "tokens", "n_params") if name in frame]
+    if not place:
+        return
+    same = frame.duplicated(keep=False) & (frame.notna().sum(axis=1) > 1)
+    if {"run_id", "run"} & set(place) and {"step", "flops", "tokens"} & set(place):
+        same |= frame.duplicated(place, keep=False)
+    if not same.any():
+        return
+    first = frame[same].iloc[0]
+    twins = frame.index[same & (frame[place] == first[place]).all(axis=1)]
+    who = f"run {first['run']!r}" if "run" in frame else "a run"
+    raise RecordError(
+        f"rows {', '.join(map(str, twins[:4]))}: {who} is recorded more than once ({_where(first, place)});"
+        " drop the repeats, since a run must count once"
+    )
 
 
-def _curves(client: MlflowClient, finished: pd.DataFrame) -> pd.DataFrame:
-    rows: list[tuple[str, int, int, float, str, float]] = []
-    for run_id, run_name, depth in finished[["run_id", "run_name", "depth"]].itertuples(index=False):
-        flops = _history(client, run_id, schema.FLOPS)
-        for metric in schema.CURVE_METRICS:
-            for step, value in _history(client, run_id, metric).items():
-                if step not in flops:
-                    raise RecordError(f"run {run_name!r}: {metric!r} is logged at step {step}, {schema.FLOPS!r} is not")
-                rows.append((run_id, int(depth), step, flops[step], metric, value))
-    return pd.DataFrame(rows, columns=list(CURVE_COLUMNS))
-
-
-def _history(client: MlflowClient, run_id: str, metric: str) -> dict[int, float]:
-    """Value by step, in order. A resumed run logs some steps again: the last writing counts."""
-    history = sorted(client.get_metric_history(run_id, metric), key=lambda m: (m.step, m.timestamp))
-    return {point.step: point.value for point in history}
+def _where(row: pd.Series, place: Sequence[str]) -> str:
+    return ", ".join(f"{name} = {row[name]}" for name in place if name not in ("run", "run_id"))

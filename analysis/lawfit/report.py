@@ -13,14 +13,13 @@ from pathlib import Path
 
 import jinja2
 from markupsafe import Markup, escape
-from matplotlib.figure import Figure
 
 from lawfit import figures, schema
-from lawfit.laws import LEVEL, LawResult
-from lawfit.records import Study
-from lawfit.schema import RecordError, column
+from lawfit.law_section import NOTHING, LawSection, law_section, overview
+from lawfit.laws import LEVEL, LawResult, not_fitted
+from lawfit.schema import RecordError
+from lawfit.study import Study
 
-NOTHING = "\N{EN DASH}"
 PICTURE_TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
 RUN_COLUMNS = {
@@ -66,10 +65,9 @@ def write_report(
         study=study,
         level=f"{100 * LEVEL:.0f} %",
         answers=[result for result in results if result.law.primary],
-        results=results,
-        law_rows=[_law_row(result) for result in results],
-        remarks=_remarks(results),
-        figures=_figures(study, results, folder / "figures"),
+        law_rows=[overview(result) for result in results],
+        sections=_sections(study, results, folder / "figures"),
+        not_fitted=not_fitted(study),
         samples=shown_samples,
         pictures=shown_pictures,
         facts=extra,
@@ -97,39 +95,14 @@ def _powers(text: str) -> Markup:
     return Markup(re.sub(r"\^(-?[\w.]+)", r"<sup>\1</sup>", str(escape(text)).replace("alpha", "α")))
 
 
-def _remarks(results: Sequence[LawResult]) -> list[tuple[str, str]]:
-    """What is to be said below the table: the choice of form of each law, and warnings not shown above it."""
-    remarks = []
+def _sections(study: Study, results: Sequence[LawResult], folder: Path) -> list[LawSection]:
+    """Each law with its picture, which also goes to the folder."""
+    sections = []
     for result in results:
-        parts = [result.fit.reason] if result.fit.reason else []
-        parts += [] if result.law.primary else result.warnings
-        if parts:
-            remarks.append((result.law.title, "; ".join(parts)))
-    return remarks
-
-
-def _figures(study: Study, results: Sequence[LawResult], folder: Path) -> list[Picture]:
-    drawn: list[tuple[str, str, str, Figure]] = [
-        ("loss_by_size", "Loss by model size",
-         "Final validation loss of each finished run; d is the depth. The band holds the fits of the "
-         "resampled runs.", figures.loss_by_size(study, results)),
-        ("curves_and_frontier", "Loss by training compute",
-         "Validation loss during training; the frontier is the lowest loss that any run reaches for a given "
-         "compute.", figures.curves_and_frontier(study, results)),
-    ]  # fmt: skip
-    if any(result.law.y in (schema.FID, schema.FD_TOKENIZER) for result in results):
-        drawn.append((
-            "distance_by_compute", "Sample quality by training compute",
-            "Fréchet distance between generated and validation images, final value of each run.",
-            figures.distance_by_compute(study, results),
-        ))  # fmt: skip
-    drawn.append((
-        "residuals", "Residuals", "Distance of each point from its law, in percent of the law.",
-        figures.residuals(results),
-    ))  # fmt: skip
-    return [
-        Picture(title, caption, _embed(figures.save(figure, folder, name)[1])) for name, title, caption, figure in drawn
-    ]
+        figure = figures.law_of_study(study, result)
+        figures.save(figure, folder / f"{result.law.key}.png")
+        sections.append(law_section(result, _embed(figures.save(figure, folder / f"{result.law.key}.svg"))))
+    return sections
 
 
 def _samples(study: Study, samples: Mapping[str, Path]) -> list[Picture]:
@@ -152,25 +125,6 @@ def _embed(path: Path) -> str:
     return f"data:{PICTURE_TYPES[path.suffix.lower()]};base64,{data}"
 
 
-def _law_row(result: LawResult) -> dict[str, str]:
-    """One row of the table of laws, heading -> text. Intervals are of alpha, in x^-alpha."""
-    return {
-        "law": result.law.title,
-        "exponent": f"{column(result.law.x).symbol}^{-result.alpha:#.3g}",
-        "bootstrap": _interval(result.bootstrap.intervals["alpha"]),
-        "t": _interval(result.t_interval) if result.t_interval else NOTHING,
-        "R²": f"{result.fit.r2_log:.4f}" if math.isfinite(result.fit.r2_log) else NOTHING,
-        "max residual": f"{100 * result.fit.max_relative_residual:#.2g} %",
-        "hold-out error": NOTHING if result.hold_out is None else f"{100 * result.hold_out:+#.2g} %",
-        "n": str(result.n),
-        "form": result.fit.form.formula,
-    }
-
-
-def _interval(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:#.3g} to {ends[1]:#.3g}"
-
-
 def _runs(study: Study) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the table of all runs; a column that no run has is left out."""
     shown = {head: name for head, name in RUN_COLUMNS.items() if study.runs[name].notna().any()}
@@ -191,7 +145,6 @@ def _cell(value: str | float | None) -> str:
 
 def _method(study: Study, results: Sequence[LawResult]) -> list[str]:
     """How the numbers came about, one sentence an item."""
-    replicates = results[0].bootstrap.replicates
     items = [
         "N is the VAR paper's count, 18·d·w² for depth d and width w; the exact count of parameters is "
         "fitted beside it.",
@@ -199,13 +152,15 @@ def _method(study: Study, results: Sequence[LawResult]) -> list[str]:
         "seems to count one forward pass in multiply-adds, so its C is several times smaller.",
         "Losses are mean cross-entropies in nats per token, the tokens' own entropy included: over all "
         "tokens, and over those of the last scale.",
-        "Laws are fitted by least squares in log y. Here A is the value at x0, the geometric mean of the "
-        "fitted x. Forms with and without a floor E are compared by AICc, which counts independent runs; "
-        "where no floor is distinguishable, the exponent is that of the whole value, floor included.",
+        "Laws are fitted by least squares in log y. Forms with and without a floor E are compared by AICc, "
+        "which counts independent runs; where no floor is distinguishable, the exponent is that of the whole "
+        "value, floor included.",
         "The frontier leaves out the first tenth of each run and includes, as the paper's does, losses from "
         "before the end of the learning-rate schedule; the laws of finished runs are given beside it.",
-        f"Bootstrap intervals resample whole runs, {replicates} times; a frontier is rebuilt each time. With "
-        "six sizes such an interval covers about 89 % instead of 95 %, the t interval 95 %: quote that one.",
+        f"Bootstrap intervals: {results[0].bootstrap.method}. Whole runs are drawn, and a frontier is rebuilt "
+        "for each draw.",
+        "Profile intervals hold every α with which the best fit is still credible; t intervals are those of a straight "
+        "line in log-log. Residuals are percent of the law.",
         "The hold-out error is that of the prediction for the largest run from the smaller ones.",
         "Fréchet distances on tokenizer features are no FID and compare only within one tokenizer.",
     ]

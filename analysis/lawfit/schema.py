@@ -13,6 +13,10 @@ class RecordError(ValueError):
     """Unknown or invalid data: one line naming the run, field or row, what is wrong and what is allowed."""
 
 
+class TrackingError(RuntimeError):
+    """The place where records lie does not answer, or is no such place: one line saying which and why."""
+
+
 # Metrics, logged at step = optimizer step. `flops` is logged at every step where another metric is.
 VAL_LOSS = "val/loss"
 VAL_LOSS_LAST = "val/loss_last"
@@ -68,6 +72,13 @@ TOKENIZER_KIND = "tokenizer.kind"
 OPTIMIZER_LR = "optimizer.lr"
 OPTIMIZER_BATCH = "optimizer.batch"
 OPTIMIZER_STEPS = "optimizer.steps"
+OPTIMIZER_BASE_LR = "optimizer.base_lr"
+OPTIMIZER_WARMUP = "optimizer.warmup_fraction"
+OPTIMIZER_SCHEDULE = "optimizer.schedule"
+SAMPLES_CFG = "samples.cfg"
+SAMPLES_TOP_K = "samples.top_k"
+SAMPLES_TOP_P = "samples.top_p"
+SAMPLES_IMAGES = "samples.images"
 SEED = "seed"
 ENGINE_ZERO_STAGE = "engine.zero_stage"
 RESOURCES_WORLD_SIZE = "resources.world_size"
@@ -117,6 +128,17 @@ PARAMS = (
     Param(ENGINE_ZERO_STAGE, "zero_stage", int),
     Param(RESOURCES_WORLD_SIZE, "world_size", int),
 )
+
+OPTIONAL_PARAMS = (
+    Param(OPTIMIZER_BASE_LR, "base_lr", float),
+    Param(OPTIMIZER_WARMUP, "warmup_fraction", float),
+    Param(OPTIMIZER_SCHEDULE, "schedule", str),
+    Param(SAMPLES_CFG, "cfg", float),
+    Param(SAMPLES_TOP_K, "top_k", int),
+    Param(SAMPLES_TOP_P, "top_p", float),
+    Param(SAMPLES_IMAGES, "samples", int),
+)
+"""Settings in which the runs of a law should agree, see `comparability`; a run may lack them."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@
 # %% [markdown]
 # # The laws of a study
 #
-# Set `VARSCALE_TRACKING_URI` and `VARSCALE_STUDY` to look at another one.
+# Figures 5 and 6 of the VAR paper (arXiv 2404.02905) from the records of one study: loss and error by model size,
+# over all scales and over the last, and the compute frontier. Set the two names below to look at another study.
 
 # %%
 import os
@@ -23,17 +24,18 @@ import pandas as pd
 from lawfit import figures, fit_study, load_study
 
 # %matplotlib inline
-study = load_study(
-    os.environ.get("VARSCALE_TRACKING_URI", "sqlite:///.varscale/mlflow.db"),
-    os.environ.get("VARSCALE_STUDY", "emoji-quick"),
-)
+TRACKING_URI = os.environ.get("VARSCALE_TRACKING_URI", "sqlite:///.varscale/mlflow.db")
+STUDY = os.environ.get("VARSCALE_STUDY", "emoji-quick")
+
+# %%
+study = load_study(TRACKING_URI, STUDY)
 study.runs[["run_name", "state", "depth", "n_paper", "flops", "val/loss", "val/loss_last"]]
 
 # %% [markdown]
-# ## Fits
+# ## Exponents
 #
-# Exponents with their 95 % intervals. The hold-out error is that of the largest run, predicted from the
-# others.
+# With their 95 % intervals. The hold-out error is that of the largest run, predicted from the smaller ones; notes say
+# what limits a law.
 
 # %%
 results = fit_study(study)
@@ -44,18 +46,27 @@ pd.DataFrame(
         "R²": result.fit.r2_log,
         "hold-out": result.hold_out,
         "n": result.n,
+        "notes": "; ".join(result.warnings),
     }
     for result in results
-)
+).style.hide(axis="index")
 
 # %% [markdown]
-# ## Loss by model size
+# ## Figure 5: loss and error by model size
+#
+# The paper fits straight lines to six sizes and more; the strips below show what they leave over.
 
 # %%
 figures.loss_by_size(study, results)
 
+# %%
+figures.error_by_size(study, results)
+
 # %% [markdown]
-# ## Loss by training compute
+# ## Figure 6: the compute frontier
+#
+# Lowest loss and error that any run reaches for a given compute. As in the paper, points from before the end of a
+# learning-rate schedule take part.
 
 # %%
 figures.curves_and_frontier(study, results)
@@ -67,7 +78,13 @@ figures.curves_and_frontier(study, results)
 figures.distance_by_compute(study, results)
 
 # %% [markdown]
-# ## Residuals
+# ## How sure are the parameters?
+#
+# Refits of resampled runs, and what other objectives and the other form would have said of the same points.
 
 # %%
-figures.residuals(results)
+by_size = results[0]
+figures.corner(by_size.bootstrap)
+
+# %%
+pd.DataFrame({"instead": other.what, **other.fit.params} for other in by_size.alternatives).style.hide(axis="index")

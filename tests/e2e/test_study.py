@@ -99,7 +99,7 @@ def test_records_are_complete(study: Finished) -> None:
     for cell in study.runs(schema.KIND_CELL):
         assert cell.data.tags[schema.TAG_PARENT] == parent.info.run_id
         assert cell.data.tags[schema.TAG_GIT_COMMIT]
-        assert {param.name for param in schema.PARAMS} <= set(cell.data.params)
+        assert {param.name for param in (*schema.PARAMS, *schema.OPTIONAL_PARAMS)} <= set(cell.data.params)
         wanted = {*schema.REQUIRED_METRICS, schema.FD_TOKENIZER, schema.IMAGES_PER_S, schema.FLOPS_PER_S}
         assert wanted <= set(cell.data.metrics)
         files = {

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from lawfit import schema
-from lawfit.records import Study, load_study
+from lawfit.study import Study, load_study
 
 ALPHA = 0.049
 DEPTHS = (1, 2, 3, 4, 5, 6)

@@ -1,74 +1,117 @@
-"""Forms: derivatives, coordinates, starts."""
+"""Forms: derivatives, coordinates, scans of starts."""
 
 import numpy as np
 import pytest
 
-from lawfit.forms import Array, Form, PowerLaw, PowerLawFloor
+from lawfit.forms import FORMS
+from lawfit.formula import Array, Centre, Form, nonnegative
+from lawfit.schema import RecordError
 
-X = np.geomspace(3e3, 2e6, 9)
-CASES = [
-    (PowerLaw(8e4), np.array([1.7, 0.06])),
-    (PowerLaw(8e4), np.array([0.4, -0.9])),
-    (PowerLawFloor(8e4), np.array([1.2, 0.5, 0.3])),
-    (PowerLawFloor(8e4), np.array([0.1, 3.0, -0.4])),
-]
-
-
-def _differences(function: object, at: Array) -> Array:
-    """d function / d at by central differences, [..., p]."""
-    steps = np.eye(len(at)) * 1e-6 * np.maximum(np.abs(at), 0.1)
-    return np.stack([(function(at + s) - function(at - s)) / (2 * s.sum()) for s in steps], axis=-1)  # type: ignore[operator]
-
-
-@pytest.mark.parametrize(("form", "params"), CASES)
-def test_log_jacobian_is_the_derivative_of_log_y(form: Form, params: Array) -> None:
-    numeric = _differences(lambda p: np.log(form.predict(p, X)), params)
-    np.testing.assert_allclose(form.log_jacobian(params, X), numeric, rtol=1e-6, atol=1e-8)
-
-
-@pytest.mark.parametrize(("form", "params"), CASES)
-def test_coordinates_round_trip_with_their_derivative(form: Form, params: Array) -> None:
-    theta = form.encode(params)
-    np.testing.assert_allclose(form.decode(theta), params, rtol=1e-13)
-    numeric = _differences(form.decode, theta)
-    np.testing.assert_allclose(form.decode_jacobian(theta), numeric, rtol=1e-6, atol=1e-8)
+GENERATOR = np.random.default_rng(0)
+COLUMNS = {
+    "x": np.geomspace(3e3, 2e6, 9),
+    "N": np.geomspace(1e7, 1e10, 9),
+    "D": 1e9 * 10.0 ** GENERATOR.uniform(0, 3, 9),
+    "U": np.full(9, 3e9),
+}
+PUBLISHED = {
+    "power": [40.0, 0.3],
+    "power_floor": [1.2, 40.0, 0.3],
+    "fid_floor": [2.0, 900.0, 0.4],
+    "chinchilla": [1.8, 480.0, 2100.0, 0.35, 0.37],
+    "chinchilla_tied": [1.9, 520.0, 1500.0, 0.353],
+    "kaplan": [6.4e13, 1.8e13, 0.076, 0.103],
+    "data_constrained": [1.87, 521.0, 1488.0, 0.353, 0.36, 15.4, 5.3],
+    "m4": [0.3, 2.5, 90.0, 0.6, 0.5],
+    "bnsl": [0.2, 30.0, 0.25, 0.3, 1e5, 0.4],
+    "bnsl2": [0.2, 30.0, 0.25, 0.3, 3e4, 0.4, -0.2, 4e5, 0.3],
+}
 
 
-@pytest.mark.parametrize(("form", "params"), CASES)
-def test_many_parameter_sets_are_one_call(form: Form, params: Array) -> None:
-    many = np.stack([params, 1.1 * params, 0.9 * params])
-    for row, expected in enumerate(many):
-        np.testing.assert_allclose(form.predict(many, X)[row], form.predict(expected, X), rtol=1e-15)
-        np.testing.assert_allclose(form.log_jacobian(many, X)[row], form.log_jacobian(expected, X), rtol=1e-14)
+@pytest.fixture(params=sorted(FORMS))
+def form(request: pytest.FixtureRequest) -> Form:
+    return FORMS[request.param]
 
 
-def test_centre_is_the_geometric_mean() -> None:
-    assert PowerLaw.centred([1.0, 10.0, 100.0]).x0 == pytest.approx(10.0, rel=1e-14)
+def _data(form: Form) -> tuple[list[Array], Centre]:
+    columns = [COLUMNS[name] for name in form.variables]
+    origins = form.origins or form.variables
+    centre = Centre(tuple(float(np.log(COLUMNS[name]).mean()) for name in origins), 0.7)
+    return [np.log(c) - x for c, x in zip(columns, centre.log_x, strict=True)], centre
 
 
-def test_a_power_law_guess_is_the_solution() -> None:
-    form = PowerLaw.centred(X)
-    np.testing.assert_allclose(form.guess(X, form.predict([1.7, 0.06], X))[0], [1.7, 0.06], rtol=1e-12)
+def test_the_published_parameters_survive_the_search_coordinates(form: Form) -> None:
+    params = np.array([PUBLISHED[form.name]])
+    for centre in (Centre((0.0,) * len(form.variables)), _data(form)[1]):
+        np.testing.assert_allclose(form.published(form.encode(params, centre), centre), params, rtol=1e-10)
 
 
-def test_closed_form_agrees_with_numpy_on_weighted_data() -> None:
-    form, generator = PowerLaw.centred(X), np.random.default_rng(0)
-    y = form.predict([1.7, 0.06], X) * np.exp(0.05 * generator.standard_normal(len(X)))
-    weights = generator.integers(0, 4, len(X))
-    slope, level = np.polyfit(np.log(X / form.x0), np.log(y), 1, w=np.sqrt(weights))
-    np.testing.assert_allclose(form.closed_form(X, y, weights), [np.exp(level), -slope], rtol=1e-10)
+def test_values_do_not_depend_on_the_centre(form: Form) -> None:
+    logs, centre = _data(form)
+    params = np.array([PUBLISHED[form.name]])
+    there = form.evaluate(form.encode(params, centre), logs)[0] * np.exp(centre.log_y)
+    here = form.predict(params[0], {name: COLUMNS[name] for name in form.variables})
+    np.testing.assert_allclose(there, here, rtol=1e-10)
 
 
-def test_starts_with_a_floor_span_exponents_and_follow_the_direction() -> None:
-    form = PowerLawFloor.centred(X)
-    falling = form.guess(X, form.predict([1.2, 0.5, 0.3], X))
-    rising = form.guess(X, form.predict([1.2, 0.5, -0.3], X))
-    assert (falling > 0).all()
-    assert (rising[:, :2] > 0).all()
-    assert (rising[:, 2] < 0).all()
-    assert falling[:, 2].max() / falling[:, 2].min() > 1000
+def test_first_derivatives_are_those_of_the_value(form: Form) -> None:
+    logs, centre = _data(form)
+    theta = form.encode(np.array([PUBLISHED[form.name]]), centre)
+    value, jacobian, _ = form.expand(theta, logs)
+    steps = 1e-6 * np.eye(theta.shape[1])
+    numeric = [(form.evaluate(theta + s, logs) - form.evaluate(theta - s, logs))[0] / 2e-6 for s in steps]
+    np.testing.assert_allclose(value, form.evaluate(theta, logs), rtol=1e-12)
+    np.testing.assert_allclose(jacobian[0], numeric, rtol=1e-5, atol=1e-8)
 
 
-def test_extreme_exponents_do_not_overflow() -> None:
-    with np.errstate(all="raise"):
-        assert np.isfinite(PowerLawFloor(8e4).predict([1.0, 1.0, 1e6], X)).all()
+def test_second_derivatives_are_those_of_the_first(form: Form) -> None:
+    logs, centre = _data(form)
+    theta = form.encode(np.array([PUBLISHED[form.name]]), centre)
+    weights = np.random.default_rng(1).standard_normal((1, 9))
+    steps = 1e-6 * np.eye(theta.shape[1])
+    numeric = [
+        ((form.expand(theta + s, logs).jacobian - form.expand(theta - s, logs).jacobian) @ weights[0])[0] / 2e-6
+        for s in steps
+    ]
+    curvature = form.expand(theta, logs).curvature(weights)[0]
+    np.testing.assert_allclose(curvature, numeric, rtol=1e-4, atol=1e-6 * np.abs(curvature).max())
+
+
+def test_the_published_jacobian_is_the_derivative(form: Form) -> None:
+    _, centre = _data(form)
+    theta = form.encode(np.array([PUBLISHED[form.name]]), centre)[0]
+    steps = 1e-6 * np.eye(len(theta))
+    numeric = np.stack([(form.published(theta + s, centre) - form.published(theta - s, centre)) / 2e-6 for s in steps])
+    found = form.published_jacobian(theta, centre)
+    np.testing.assert_allclose(found, numeric.T, rtol=1e-5, atol=1e-6 * np.abs(found).max())
+
+
+def test_the_scan_of_starts_comes_near_a_law_of_the_form(form: Form) -> None:
+    logs, centre = _data(form)
+    theta = form.encode(np.array([PUBLISHED[form.name]]), centre)
+    y = form.evaluate(theta, logs)[0]
+    low, high = form.bounds(logs)
+    starts = np.clip(form.grid(logs, y, True), low, high)
+    errors = np.abs(np.log(form.evaluate(starts, logs) / y)).max(axis=1)
+    assert np.isfinite(starts).all()
+    assert errors.min() < 0.5 * np.ptp(np.log(y))
+
+
+def test_a_law_may_rise() -> None:
+    rising = FORMS["power_floor"].predict([1.0, 0.01, -0.4], COLUMNS["x"])
+    assert (np.diff(rising) > 0).all()
+
+
+def test_a_missing_variable_is_named() -> None:
+    with pytest.raises(RecordError, match=r"'chinchilla' needs D: x has N, tokens"):
+        FORMS["chinchilla"].predict(PUBLISHED["chinchilla"], {"N": [1e8], "tokens": [1e9]})
+
+
+def test_nonnegative_least_squares_meets_the_conditions_of_optimality() -> None:
+    generator = np.random.default_rng(3)
+    basis, target = generator.standard_normal((200, 3, 12)), generator.standard_normal(12)
+    found = nonnegative(basis, target)
+    gradient = (basis @ (target - (found[:, None] @ basis)[:, 0])[..., None])[..., 0]
+    assert (found >= 0).all()
+    assert (gradient[found == 0] < 1e-9).all()
+    assert np.abs(gradient[found > 0]).max() < 1e-8

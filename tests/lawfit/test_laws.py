@@ -9,9 +9,9 @@ import pytest
 
 from lawfit import schema
 from lawfit.fitting import fit
-from lawfit.laws import LawResult, fit_study
-from lawfit.records import Study, load_study
+from lawfit.laws import LawResult, fit_study, not_fitted
 from lawfit.schema import RecordError
+from lawfit.study import Study, load_study
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,10 @@ def test_the_exponent_of_a_study_is_recovered(answers: dict[str, LawResult]) -> 
 def test_every_law_whose_metric_is_recorded_is_fitted(answers: dict[str, LawResult]) -> None:
     assert list(answers) == [
         "loss_by_n", "loss_last_by_n", "loss_frontier", "loss_last_frontier", "fd_tokenizer_by_flops",
+        "error_by_n", "error_last_by_n", "error_frontier", "error_last_frontier",
         "loss_by_params", "loss_last_by_params", "loss_by_flops", "loss_last_by_flops",
     ]  # fmt: skip
-    assert [key for key, result in answers.items() if not result.law.primary] == list(answers)[-4:]
+    assert [key for key, result in answers.items() if not result.law.primary] == list(answers)[-8:]
 
 
 def test_frontier_points_name_the_run_that_attains_them(answers: dict[str, LawResult]) -> None:
@@ -54,6 +55,15 @@ def test_a_frontier_counts_as_many_points_as_it_has_runs(answers: dict[str, LawR
     result = answers["loss_frontier"]
     assert result.n == 32
     assert result.fit.aicc == fit(result.x, result.y, independent=6).aicc
+
+
+def test_frontier_points_of_unfinished_schedules_are_counted(quick: Study, answers: dict[str, LawResult]) -> None:
+    result = answers["loss_frontier"]
+    total = quick.finished.set_index("run_name")[schema.FLOPS]
+    early = sum(x < total[run] * (1 - 1e-9) for x, run in zip(result.x, result.runs, strict=True))
+    assert 0 < early < 32
+    assert result.warnings == (f"{early} of 32 frontier points are from unfinished learning-rate schedules",)
+    assert answers["loss_by_n"].warnings == ()
 
 
 def test_unfinished_runs_take_no_part(answers: dict[str, LawResult]) -> None:
@@ -86,7 +96,8 @@ def test_an_indistinguishable_floor_is_the_reason_given(quick: Study) -> None:
     losses = 1.8 * (n / n[0]) ** -0.05 * np.exp(0.002 * noise)
     result = fit_study(_with_losses(quick, losses), bootstrap=50)[0]
     assert result.fit.form.name == "power"
-    assert "a floor is not distinguishable (AICc" in result.fit.reason
+    assert result.fit.reason.startswith("lowest AICc: power -")
+    assert result.fit.aicc_by_form["power"] < result.fit.aicc_by_form["power_floor"]
 
 
 def test_runs_without_a_distance_are_named(quick: Study) -> None:
@@ -95,6 +106,27 @@ def test_runs_without_a_distance_are_named(quick: Study) -> None:
     results = {r.law.key: r for r in fit_study(replace(quick, runs=runs), bootstrap=50)}
     assert results["fd_tokenizer_by_flops"].n == 5
     assert "without d4-s0, which have no fd/tokenizer" in results["fd_tokenizer_by_flops"].warnings
+
+
+def test_a_metric_of_too_few_sizes_is_said_not_to_be_fitted(quick: Study) -> None:
+    runs = quick.runs.copy()
+    runs.loc[runs["depth"] > 2, schema.FD_TOKENIZER] = np.nan
+    sparse = replace(quick, runs=runs)
+    (sentence,) = not_fitted(sparse)
+    assert sentence.endswith("tokenizer features, by training compute: recorded by 2 sizes, a law needs 3")
+    assert not_fitted(quick) == []
+
+
+def test_distances_under_different_guidance_are_never_mixed(quick: Study) -> None:
+    mixed = quick.runs.assign(cfg=[1.5, 1.5, 1.5, 4.0, 1.5, 1.5, np.nan])
+    with pytest.raises(RecordError, match=r"'fd/tokenizer' mixes cfg \(1.5, 4.0\): a law needs one sampler"):
+        fit_study(replace(quick, runs=mixed), bootstrap=50)
+
+
+def test_runs_that_differ_in_warm_up_are_flagged(quick: Study) -> None:
+    mixed = replace(quick, runs=quick.runs.assign(warmup_fraction=[0.05, 0.05, 0.05, 0.1, 0.05, 0.05, np.nan]))
+    for result in fit_study(mixed, bootstrap=50):
+        assert any("differ in warm-up (warmup_fraction: 0.05, 0.1)" in warning for warning in result.warnings)
 
 
 def test_fid_is_fitted_when_it_is_recorded(quick: Study) -> None:
@@ -123,7 +155,8 @@ def test_json_is_strict_and_complete(answers: dict[str, LawResult]) -> None:
     assert first["key"] == "loss_by_n"
     assert first["form"] == "power"
     assert first["params"]["alpha"] == pytest.approx(0.049)
-    assert first["certificate"]["starts"] == 1
+    assert first["certificate"]["status"] == "certified"
+    assert first["params"]["A"] == pytest.approx(1.8 * 4608**0.049)
     assert [point["run"] for point in first["points"]] == [f"d{depth}-s0" for depth in range(1, 7)]
     assert first["t_interval"] == pytest.approx([0.049, 0.049])
 

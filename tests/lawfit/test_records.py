@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from lawfit import schema
-from lawfit.records import Study, load_study, load_table
+from lawfit.records import load_table
 from lawfit.schema import RecordError
+from lawfit.study import Study, load_study
 
 
 def test_runs_come_back_as_written(quick: Study) -> None:

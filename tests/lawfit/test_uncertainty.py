@@ -1,19 +1,18 @@
-"""Bootstrap by run, t interval, hold-out: against known answers and by simulation."""
+"""Bootstrap and t interval: against known answers, and by simulation."""
+
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
+from lawfit.covariance import delta_method, linearise
 from lawfit.fitting import fit
 from lawfit.frontier import Curve, envelope
+from lawfit.result import Fit
 from lawfit.schema import RecordError
-from lawfit.uncertainty import (
-    bootstrap,
-    bootstrap_frontier,
-    hold_out_largest,
-    hold_out_largest_curve,
-    t_interval,
-)
+from lawfit.uncertainty import bootstrap, bootstrap_frontier, t_interval
 
 X = 4608.0 * np.arange(1, 7) ** 3
 RUNS = np.arange(6)
@@ -23,18 +22,44 @@ def _noisy(generator: np.random.Generator, x: np.ndarray, sd: float = 0.01) -> n
     return 2 * (x / 1e5) ** -0.05 * np.exp(sd * generator.standard_normal(len(x)))
 
 
+def _counts(units: int, replicates: int, seed: int) -> np.ndarray:
+    """How often each unit is drawn: `units` integers a replicate."""
+    drawn = np.random.default_rng(seed).integers(0, units, (replicates, units))
+    return np.stack([np.bincount(row, minlength=units) for row in drawn])
+
+
+def _power(seed: int = 0) -> Fit:
+    return fit(X, _noisy(np.random.default_rng(seed), X), "power")
+
+
+def test_the_bootstrap_of_the_published_surface_has_the_published_errors(shared: Path) -> None:
+    """By point, 4,000 resamples. The error of B has a heavy tail: from one seed to the next it differs by 4.4 %, in
+    the published value too, so that B's is compared with that scatter.
+    """
+    rows = pd.read_csv(shared / "data" / "laws" / "chinchilla_svg.csv").query("keep240 == 1")
+    whole = fit({"N": rows["n_params"], "D": rows["tokens"]}, rows["loss"], "chinchilla", loss="huber", delta=1e-3)
+    drawn = [bootstrap(whole, by="point", replicates=4000, seed=seed) for seed in range(5)]
+    errors = {name: np.array([b.standard_errors[name] for b in drawn]) for name in whole.params}
+    published = {"A": 124.5, "E": 0.02566, "alpha": 0.01540, "beta": 0.02060}
+    assert {name: errors[name].mean() for name in published} == pytest.approx(published, rel=0.05)
+    assert abs(errors["B"].mean() - 1293) < 2 * errors["B"].std(ddof=1)
+    assert sum(b.failed for b in drawn) == 0
+
+
 def test_without_noise_every_resample_gives_the_law() -> None:
-    result = bootstrap(X, 2 * (X / 1e5) ** -0.05, RUNS, "power")
-    assert result.intervals["alpha"] == pytest.approx((0.05, 0.05), abs=1e-12)
-    np.testing.assert_allclose(result.band_low, 2 * (result.band_x / 1e5) ** -0.05, rtol=1e-12)
-    np.testing.assert_allclose(result.band_high, result.band_low, rtol=1e-12)
+    result = bootstrap(fit(X, 2 * (X / 1e5) ** -0.05, "power"), replicates=200)
+    assert result.intervals["alpha"] == pytest.approx((0.05, 0.05), abs=1e-10)
+    low, high = result.band(X)
+    np.testing.assert_allclose(low, 2 * (X / 1e5) ** -0.05, rtol=1e-10)
+    np.testing.assert_allclose(high, low, rtol=1e-10)
 
 
 def test_each_sample_is_the_fit_of_its_resample() -> None:
-    """The draws are those of the documented generator: a multinomial of the runs."""
-    y = _noisy(np.random.default_rng(0), X)
-    samples = bootstrap(X, y, RUNS, "power", replicates=50, seed=3).samples
-    counts = np.random.default_rng(3).multinomial(6, np.full(6, 1 / 6), 50)
+    """The draws are those of the generator with the given seed."""
+    whole = _power()
+    samples = bootstrap(whole, run=RUNS, replicates=50, seed=3).samples
+    counts = _counts(6, 50, seed=3)
+    y = whole.points.y
     checked = 0
     for times, (_, alpha) in zip(counts, samples, strict=True):
         if np.count_nonzero(times) >= 3:
@@ -44,80 +69,97 @@ def test_each_sample_is_the_fit_of_its_resample() -> None:
     assert checked >= 45
 
 
+@pytest.mark.parametrize(("loss", "delta"), [("squared", None), ("huber", 0.005)])
+def test_refits_of_a_law_with_floor_are_optimal(loss: str, delta: float | None) -> None:
+    x = np.geomspace(1e4, 1e8, 15)
+    y = (1.3 + 0.3 * (x / 5e5) ** -0.2) * np.exp(0.01 * np.random.default_rng(2).standard_normal(15))
+    whole = fit(x, y, "power_floor", loss=loss, delta=delta)  # type: ignore[arg-type]
+    result = bootstrap(whole, replicates=40, seed=1)
+    counts = _counts(15, 40, seed=1)
+    assert result.redrawn == 0
+    for times, params in zip(counts, result.samples, strict=True):
+        alone = fit(np.repeat(x, times), np.repeat(y, times), "power_floor", loss=loss, delta=delta)  # type: ignore[arg-type]
+        residual = np.log(y) - np.log(whole.form.predict(params, x))
+        size = np.abs(residual)
+        losses = residual**2 if delta is None else np.where(size < delta, size**2 / 2, delta * (size - delta / 2))
+        assert (times * losses).sum() == pytest.approx(alone.objective, rel=1e-6)
+
+
 def test_points_of_one_run_are_drawn_together() -> None:
-    """Repeating every point within its run adds no information: the interval must not shrink."""
+    """Repeating every point within its run adds no information: the samples must not change."""
     y = _noisy(np.random.default_rng(0), X)
-    once = bootstrap(X, y, RUNS, "power", seed=1)
-    often = bootstrap(np.tile(X, 9), np.tile(y, 9), np.tile(RUNS, 9), "power", seed=1)
-    assert often.intervals["alpha"] == pytest.approx(once.intervals["alpha"], rel=1e-9)
+    once = bootstrap(fit(X, y, "power"), run=RUNS, seed=1)
+    often = bootstrap(fit(np.tile(X, 9), np.tile(y, 9), "power"), run=np.tile(RUNS, 9), seed=1)
+    assert often.percentile["alpha"] == pytest.approx(once.percentile["alpha"], rel=1e-9)
+    assert often.units == 6
+
+
+def test_seeds_are_drawn_within_their_size() -> None:
+    x = np.repeat(X, 3)
+    y = 2 * (x / 1e5) ** -0.05 * np.tile([0.99, 1.0, 1.01], 6)
+    within = bootstrap(fit(x, y, "power"), by="seed", replicates=300)
+    assert within.redrawn == 0
+    assert within.unit == "seed"
+    same = bootstrap(fit(x, 2 * (x / 1e5) ** -0.05 * np.repeat(np.linspace(0.9, 1.1, 6), 3), "power"), by="seed")
+    # Seeds that agree leave nothing to resample, however far the sizes are from the law.
+    assert np.ptp(same.samples[:, 1]) < 1e-12
 
 
 def test_resamples_without_three_sizes_are_redrawn_and_counted() -> None:
-    x, y = X[:3], 2 * (X[:3] / 1e5) ** -0.05
-    result = bootstrap(x, y, RUNS[:3], "power", replicates=200)
+    result = bootstrap(fit(X[:3], 2 * (X[:3] / 1e5) ** -0.05, "power"), replicates=200)
     # Only the permutations of the three runs are usable: 2 of 9 draws.
     assert 200 * 7 / 2 * 0.7 < result.redrawn < 200 * 7 / 2 * 1.3
     assert np.isfinite(result.samples).all()
 
 
 def test_the_same_seed_gives_the_same_intervals() -> None:
-    y = _noisy(np.random.default_rng(0), X)
-    first, second, other = (bootstrap(X, y, RUNS, "power", seed=seed) for seed in (5, 5, 6))
+    first, second, other = (bootstrap(_power(), seed=seed) for seed in (5, 5, 6))
     assert first.intervals == second.intervals
     assert first.intervals != other.intervals
 
 
-def test_a_floor_has_an_interval_too() -> None:
-    y = (1.3 + 0.3 * (X / 5e4) ** -0.3) * np.exp(1e-4 * np.random.default_rng(0).standard_normal(6))
-    result = bootstrap(X, y, RUNS, "power_floor", replicates=300)
-    assert set(result.intervals) == {"E", "A", "alpha"}
-    low, high = result.intervals["E"]
-    assert 1.29 < low < 1.3 + 1e-3
-    assert 1.3 - 1e-3 < high < 1.31
-
-
 def test_run_labels_must_match_the_points() -> None:
     with pytest.raises(RecordError, match="run has 5 entries for 6 points"):
-        bootstrap(X, X, RUNS[:5], "power")
+        bootstrap(_power(), run=RUNS[:5])
 
 
-def test_t_interval_is_that_of_the_regression() -> None:
+def test_t_interval_and_delta_method_are_those_of_the_regression() -> None:
     y = _noisy(np.random.default_rng(0), X)
     line = stats.linregress(np.log(X), np.log(y))
     half = stats.t.ppf(0.95, 4) * line.stderr
-    assert t_interval(X, y, level=0.9) == pytest.approx((-line.slope - half, -line.slope + half), rel=1e-10)
+    assert t_interval(X, y, level=0.9) == pytest.approx((-line.slope - half, -line.slope + half), rel=1e-8)
+    errors = delta_method(fit(X, y, "power"), level=0.9)
+    assert errors.standard_errors["alpha"] == pytest.approx(line.stderr, rel=1e-8)
+    assert errors.intervals["alpha"] == pytest.approx((-line.slope - half, -line.slope + half), rel=1e-8)
+    assert errors.dof["alpha"] == 4
 
 
-def test_with_six_sizes_the_t_interval_covers_and_the_bootstrap_covers_too_little() -> None:
-    """The claim in the docstring of `t_interval`, with fewer simulations."""
+def test_the_cluster_robust_variance_does_not_believe_in_repeated_points() -> None:
+    y = _noisy(np.random.default_rng(0), X)
+    slope = np.array([0.0, 1.0])
+    once = linearise(fit(X, y, "power"), RUNS, even=False).error(slope)
+    often = linearise(fit(np.tile(X, 9), np.tile(y, 9), "power"), np.tile(RUNS, 9)).error(slope)
+    assert often.variance == pytest.approx(once.variance, rel=1e-6)
+    assert often.dof == pytest.approx(once.dof, rel=1e-6)
+    assert once.dof < 4
+
+
+def test_runs_of_one_point_each_are_independent_points() -> None:
+    whole = _power()
+    assert delta_method(whole, run=RUNS).intervals == delta_method(whole).intervals
+
+
+def test_with_six_sizes_the_calibrated_interval_covers_and_the_percentiles_cover_too_little() -> None:
     generator, studies = np.random.default_rng(0), 250
-    by_t = by_bootstrap = 0
+    calibrated = plain = 0
     for seed in range(studies):
-        y = _noisy(generator, X)
-        low, high = t_interval(X, y)
-        by_t += low < 0.05 < high
-        low, high = bootstrap(X, y, RUNS, "power", replicates=300, seed=seed).intervals["alpha"]
-        by_bootstrap += low < 0.05 < high
-    assert 0.92 < by_t / studies < 0.98
-    assert 0.83 < by_bootstrap / studies < 0.925
-
-
-def test_hold_out_is_zero_for_an_exact_law_and_knows_its_sign() -> None:
-    y = 2 * (X / 1e5) ** -0.05
-    assert hold_out_largest(X, y, "power") == pytest.approx(0, abs=1e-12)
-    y[-1] *= 1.1
-    assert hold_out_largest(X, y, "power") == pytest.approx(1 / 1.1 - 1, rel=1e-9)
-
-
-def test_hold_out_leaves_out_every_seed_of_the_largest_size() -> None:
-    x, y = np.append(X, X[-1]), np.append(2 * (X / 1e5) ** -0.05, 0.0)
-    y[-2:] = y[-2] * 1.1, y[-2] * 1.1
-    assert hold_out_largest(x, y, "power") == pytest.approx(1 / 1.1 - 1, rel=1e-9)
-
-
-def test_hold_out_needs_three_other_sizes() -> None:
-    with pytest.raises(RecordError, match="2 distinct x"):
-        hold_out_largest(X[:3], X[:3], "power")
+        result = bootstrap(fit(X, _noisy(generator, X), "power"), replicates=300, seed=seed)
+        low, high = result.intervals["alpha"]
+        calibrated += low < 0.05 < high
+        low, high = result.percentile["alpha"]
+        plain += low < 0.05 < high
+    assert 0.92 < calibrated / studies < 0.98
+    assert 0.80 < plain / studies < 0.925
 
 
 def _curves(ends: list[float]) -> list[Curve]:
@@ -129,7 +171,7 @@ def _curves(ends: list[float]) -> list[Curve]:
 def test_the_frontier_is_rebuilt_for_each_resample() -> None:
     curves = _curves([20.0, 21.0, 22.0, 23.0, 24.0, 25.0])
     samples = bootstrap_frontier(curves, "power", replicates=30, seed=2).samples
-    counts = np.random.default_rng(2).multinomial(6, np.full(6, 1 / 6), 30)
+    counts = _counts(6, 30, seed=2)
     checked = 0
     for times, (_, alpha) in zip(counts, samples, strict=True):
         if np.count_nonzero(times) >= 3:
@@ -143,22 +185,3 @@ def test_the_frontier_is_rebuilt_for_each_resample() -> None:
 def test_a_frontier_of_two_runs_is_not_resampled() -> None:
     with pytest.raises(RecordError, match="2 curves"):
         bootstrap_frontier(_curves([20.0, 21.0]), "power")
-
-
-def test_frontier_hold_out_predicts_the_end_of_the_largest_run() -> None:
-    curves = _curves([20.0, 21.0, 22.0, 23.0])
-    error = hold_out_largest_curve(curves, "power")
-    assert 0 < abs(error) < 0.2
-    cheaper = Curve("r3", curves[3].log_x, curves[3].log_y - np.log(2))
-    assert hold_out_largest_curve([*curves[:3], cheaper], "power") == pytest.approx(2 * (1 + error) - 1, rel=1e-9)
-
-
-def test_frontier_hold_out_needs_three_smaller_runs() -> None:
-    with pytest.raises(RecordError, match="2 curves end below"):
-        hold_out_largest_curve(_curves([20.0, 21.0, 22.0, 22.0]), "power")
-
-
-def test_form_of_a_bootstrap_stays_that_of_all_the_data() -> None:
-    y = _noisy(np.random.default_rng(0), X)
-    chosen = fit(X, y).form.name
-    assert len(bootstrap(X, y, RUNS, "auto", replicates=20).intervals) == {"power": 2, "power_floor": 3}[chosen]

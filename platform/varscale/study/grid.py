@@ -73,7 +73,7 @@ def _trial(config: dict[str, str], grid: Grid) -> None:
     """One trial: open the run, train, store what came of it, close the run."""
     job = grid.jobs[config["cell"]]
     cell, recorder = job.cell, job.recorder
-    params = cell_params(cell, grid.manifest, grid.study.tokenizer.kind)
+    params = cell_params(cell, grid.study, grid.manifest)
     checkpoints = grid.places.checkpoints / cell.run_key[:16]
     tags = {schema.TAG_GIT_COMMIT: grid.git_commit, schema.TAG_CHECKPOINT: str(checkpoints)}
     run_id = ray.get(recorder.open_cell.remote(grid.parent, cell.run_key, cell.name, params, tags))
@@ -94,8 +94,9 @@ def _trial(config: dict[str, str], grid: Grid) -> None:
     ray.get(recorder.close.remote(run_id, schema.STATE_FINISHED))
 
 
-def cell_params(cell: Cell, manifest: TokenManifest, tokenizer_kind: str) -> dict[str, Any]:
-    """What MLflow records of a cell, constant over the run."""
+def cell_params(cell: Cell, study: Study, manifest: TokenManifest) -> dict[str, Any]:
+    """What MLflow records of a cell, constant over the run; how it was trained and sampled tells what compares."""
+    optimizer = study.optimizer.at(cell.depth)
     return {
         schema.MODEL_DEPTH: cell.depth,
         schema.MODEL_WIDTH: cell.var.width,
@@ -107,10 +108,17 @@ def cell_params(cell: Cell, manifest: TokenManifest, tokenizer_kind: str) -> dic
         schema.DATA_IMAGES: cell.images,
         schema.DATA_FINGERPRINT: manifest.data_fingerprint,
         schema.TOKENIZER_FINGERPRINT: manifest.tokenizer_fingerprint,
-        schema.TOKENIZER_KIND: tokenizer_kind,
+        schema.TOKENIZER_KIND: study.tokenizer.kind,
         schema.OPTIMIZER_LR: cell.lr,
         schema.OPTIMIZER_BATCH: cell.batch,
         schema.OPTIMIZER_STEPS: cell.steps,
+        schema.OPTIMIZER_BASE_LR: optimizer.peak_lr,
+        schema.OPTIMIZER_WARMUP: optimizer.warmup_fraction,
+        schema.OPTIMIZER_SCHEDULE: optimizer.schedule,
+        schema.SAMPLES_CFG: study.evaluation.cfg,
+        schema.SAMPLES_TOP_K: study.evaluation.top_k,
+        schema.SAMPLES_TOP_P: study.evaluation.top_p,
+        schema.SAMPLES_IMAGES: study.evaluation.images,
         schema.SEED: cell.seed,
         schema.ENGINE_ZERO_STAGE: cell.zero_stage,
         schema.RESOURCES_WORLD_SIZE: cell.resources.workers,

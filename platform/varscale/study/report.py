@@ -10,7 +10,7 @@ import lawfit
 from lawfit import report as lawfit_report
 from lawfit import schema
 from varscale.data.tokenise import PICTURE
-from varscale.errors import UserError
+from varscale.errors import EnvironmentalError, UserError
 from varscale.spec import Study
 from varscale.storage import write_json
 from varscale.study import stages
@@ -39,6 +39,7 @@ def write_study_report(study: Study, places: Places, parent: str) -> Path:
 
     Raises:
         UserError: too few finished sizes to fit.
+        EnvironmentalError: MLflow does not answer.
     """
     client = new_client(places.tracking_uri)
     try:
@@ -48,6 +49,8 @@ def write_study_report(study: Study, places: Places, parent: str) -> Path:
         )
     except lawfit.RecordError as error:
         raise UserError(f"study {study.name}: {error}") from error
+    except lawfit.TrackingError as error:
+        raise EnvironmentalError(f"study {study.name}: {error}") from error
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         samples = {

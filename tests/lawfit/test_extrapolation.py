@@ -1,0 +1,73 @@
+"""Errors of prediction beyond the data: held-out largest run, rolling forward."""
+
+import numpy as np
+import pytest
+
+from lawfit.extrapolation import hold_out_largest, hold_out_largest_curve, roll_forward
+from lawfit.fitting import fit
+from lawfit.frontier import Curve
+from lawfit.schema import RecordError
+
+X = 4608.0 * np.arange(1, 7) ** 3
+
+
+def test_hold_out_is_zero_for_an_exact_law_and_knows_its_sign() -> None:
+    y = 2 * (X / 1e5) ** -0.05
+    assert hold_out_largest(X, y, "power") == pytest.approx(0, abs=1e-12)
+    y[-1] *= 1.1
+    assert hold_out_largest(X, y, "power") == pytest.approx(1 / 1.1 - 1, rel=1e-9)
+
+
+def test_hold_out_leaves_out_every_seed_of_the_largest_size() -> None:
+    x, y = np.append(X, X[-1]), np.append(2 * (X / 1e5) ** -0.05, 0.0)
+    y[-2:] = y[-2] * 1.1, y[-2] * 1.1
+    assert hold_out_largest(x, y, "power") == pytest.approx(1 / 1.1 - 1, rel=1e-9)
+
+
+def test_hold_out_needs_three_other_sizes() -> None:
+    with pytest.raises(RecordError, match="2 distinct x"):
+        hold_out_largest(X[:3], X[:3], "power")
+
+
+def test_a_surface_is_held_out_by_what_the_caller_says() -> None:
+    generator = np.random.default_rng(0)
+    n, d = (10.0 ** generator.uniform(low, low + 3, 40) for low in (7, 9))
+    y = 1.8 + 400 * n**-0.34 + 2000 * d**-0.37
+    assert hold_out_largest({"N": n, "D": d}, y, "chinchilla", by=6 * n * d) == pytest.approx(0, abs=1e-8)
+    with pytest.raises(RecordError, match="by what a run is large"):
+        hold_out_largest({"N": n, "D": d}, y, "chinchilla")
+
+
+def test_rolling_forward_predicts_each_size_from_the_smaller_ones() -> None:
+    y = 2 * (X / 1e5) ** -0.05 * np.array([1, 1.01, 0.99, 1.0, 1.02, 0.98])
+    steps = roll_forward(X, y, "power")
+    assert [step.at for step in steps] == list(X[3:])
+    last = steps[-1]
+    assert last.predicted == pytest.approx(fit(X[:5], y[:5], "power").predict(X[5:])[0], rel=1e-12)
+    assert last.error == pytest.approx(last.predicted / y[5] - 1, rel=1e-12)
+    assert last.ratio == pytest.approx(X[5] / X[4], rel=1e-12)
+    assert last.error == pytest.approx(hold_out_largest(X, y, "power"), rel=1e-12)
+
+
+def test_rolling_forward_needs_one_size_more_than_a_fit() -> None:
+    with pytest.raises(RecordError, match="3 sizes"):
+        roll_forward(X[:3], X[:3], "power")
+
+
+def _curves(ends: list[float]) -> list[Curve]:
+    """Curves that touch y = 2 C^-0.1 at their end only."""
+    grid = np.linspace(-2, 0, 9)
+    return [Curve(f"r{i}", end + grid, np.log(2) - 0.1 * end - 0.4 * grid) for i, end in enumerate(ends)]
+
+
+def test_frontier_hold_out_predicts_the_end_of_the_largest_run() -> None:
+    curves = _curves([20.0, 21.0, 22.0, 23.0])
+    error = hold_out_largest_curve(curves, "power")
+    assert 0 < abs(error) < 0.2
+    cheaper = Curve("r3", curves[3].log_x, curves[3].log_y - np.log(2))
+    assert hold_out_largest_curve([*curves[:3], cheaper], "power") == pytest.approx(2 * (1 + error) - 1, rel=1e-9)
+
+
+def test_frontier_hold_out_needs_three_smaller_runs() -> None:
+    with pytest.raises(RecordError, match="2 curves end below"):
+        hold_out_largest_curve(_curves([20.0, 21.0, 22.0, 22.0]), "power")

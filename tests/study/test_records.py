@@ -1,0 +1,43 @@
+"""What a study writes into its records, and what its report says when they are out of reach."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lawfit import schema
+from varscale.data.schema import TokenManifest
+from varscale.errors import EnvironmentalError
+from varscale.plan import Inputs, make_plan
+from varscale.study.grid import cell_params
+from varscale.study.places import Places
+from varscale.study.report import write_study_report
+from varscale.study_file import load_study
+
+INPUTS = Inputs(9, 128, 8, (1, 2, 4, 8), "t")
+MANIFEST = TokenManifest(
+    classes=("a",), splits={}, views={}, vocab_size=128, patch_nums=(1, 2, 4, 8), seed=0,
+    data_fingerprint="sha256:data", tokenizer_fingerprint="sha256:tokenizer", key="t",
+)  # fmt: skip
+
+
+def test_a_cell_records_all_that_lawfit_reads(root: Path) -> None:
+    study = load_study(
+        root / "studies" / "quickstart.yaml", ["evaluation.cfg=2.5", "optimizer.by_depth={2: {schedule: cos}}"]
+    )
+    cells = make_plan(study, INPUTS)
+    records = {cell.depth: cell_params(cell, study, MANIFEST) for cell in cells}
+    for params in records.values():
+        for param in (*schema.PARAMS, *schema.OPTIONAL_PARAMS):
+            assert str(param.read(str(params[param.name]))) == str(params[param.name])
+        assert params[schema.SAMPLES_CFG] == 2.5
+        assert params[schema.SAMPLES_IMAGES] == study.evaluation.images
+        assert params[schema.OPTIMIZER_BASE_LR] == study.optimizer.peak_lr
+    assert {depth for depth, params in records.items() if params[schema.OPTIMIZER_SCHEDULE] == "cos"} == {2}
+
+
+def test_a_report_without_its_tracking_server_is_an_environmental_error(root: Path) -> None:
+    study = load_study(root / "studies" / "quickstart.yaml")
+    places = replace(Places.of(study, make_store=False), tracking_uri="http://127.0.0.1:9")
+    with pytest.raises(EnvironmentalError, match=r"study emoji-quick: .*127\.0\.0\.1:9"):
+        write_study_report(study, places, "parent")
