@@ -22,6 +22,9 @@ BAND_POINTS = 64
 LEVELS = 5
 """Values of D at which a surface is drawn over N."""
 
+OPEN = 1e6
+"""How far an interval without an end is drawn, beyond what any axis shows."""
+
 DODGE = 0.012
 """Distance of a back-test from its run, as a share of the axis."""
 
@@ -176,6 +179,7 @@ def forecast(said: Forecast, x: str = "x", y: str = "y") -> Figure:
 def _bar(
     axes: Axes, x: float, y: float, low: float, high: float, colour: str, marker: str, label: str | None
 ) -> None:  # fmt: skip
+    low, high = max(low, y / OPEN), min(high, y * OPEN)
     axes.errorbar(
         [x], [y], yerr=[[y - low], [high - y]], fmt=marker, color=colour, ms=4, lw=1, capsize=2, label=label, zorder=5
     )  # fmt: skip
@@ -183,7 +187,7 @@ def _bar(
 
 def _clip(axes: Axes, said: Forecast) -> None:
     """Limits that show the runs and the forecast; a back-test from too few runs may reach far beyond."""
-    values = np.array([*said.fit.points.y, said.low, said.high, *(test.predicted for test in said.back_tests)])
+    values = np.array([*said.fit.points.y, said.y, said.low, said.high, *(test.predicted for test in said.back_tests)])
     values = values[np.isfinite(values) & (values > 0)]
     reach = float(np.log(values.max() / values.min()))
     axes.set_ylim(values.min() * np.exp(-0.08 * reach), values.max() * np.exp(0.08 * reach))

@@ -75,7 +75,8 @@ def _intervals(result: LawResult) -> Rows:
     for name, value in fit.reference.amplitudes.items():
         at = f"{name} at {column(result.law.x).symbol} = {_short(middle)}"
         rows.append((at, f"{value:#.4g}", ends(boot.reference_intervals[name]), NOTHING, NOTHING))
-    return rows
+    told = [cells for cells in zip(*rows, strict=True) if set(cells[1:]) != {NOTHING}]
+    return list(zip(*told, strict=True))
 
 
 def _alternatives(result: LawResult) -> Rows:

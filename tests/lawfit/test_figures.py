@@ -1,5 +1,6 @@
 """Pictures: what they show, in one style, written whole and the same every time."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -133,6 +134,13 @@ def test_a_forecast_shows_its_interval_and_what_was_said_before() -> None:
     assert len(main.containers) == len(said.back_tests) + 1
     low, high = main.get_ylim()
     assert low < said.low < said.high < high
+
+
+def test_a_forecast_without_an_upper_end_is_drawn_all_the_same() -> None:
+    said = forecast(X, 3 * X**-0.1 * NOISE, 1e11, form="power")
+    main = figures.forecast(replace(said, low=0.0, high=np.inf), "n_params", "loss").axes[0]
+    low, high = main.get_ylim()
+    assert low < said.y < high < 10
 
 
 def test_a_corner_plot_has_a_cell_for_each_pair_and_amplitudes_at_the_reference() -> None:
