@@ -117,11 +117,14 @@ class Bootstrap:
         return {n: (float(a), float(b)) for n, a, b in zip(form.parameters, low, high, strict=True)}
 
     def _widened(self, at: Array, samples: Array, contrasts: Array) -> tuple[Array, Array]:
-        """Quantiles [m] of samples [replicates, m], moved away from `at` until as wide as the t interval."""
+        """Quantiles [m] of samples [replicates, m], moved away from `at` until as wide as the t interval.
+
+        Never narrower than drawn: the t interval linearises, which a loss with kinks (Huber, LAD) does not bear.
+        """
         low, high = self._quantiles(samples)
         width = np.array([self._t_width(row) for row in contrasts])
         with np.errstate(divide="ignore", invalid="ignore"):
-            widening = np.where((width > 0) & (high > low), width / (high - low), 1.0)
+            widening = np.where((width > 0) & (high > low), np.maximum(width / (high - low), 1.0), 1.0)
         if self.near is None:
             widening = np.full(len(at), _small_sample(self.units, samples.shape[1], self.level))
         return at - widening * np.maximum(at - low, 0), at + widening * np.maximum(high - at, 0)
