@@ -76,7 +76,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(shards: Path, tmp_path:
     model = VQVAE(SHAPE)
     state = model.state_dict() | {"decoder.conv_in.bias": torch.full((16,), float("nan"))}
     save_model(tmp_path / "nan.safetensors", model, state, {})
-    with pytest.raises(UserError, match=r"nan\.safetensors: '?decoder\.conv_in\.bias'? holds"):
+    with pytest.raises(UserError, match=r"nan\.safetensors: tensor 'decoder\.conv_in\.bias' holds"):
         asked(tmp_path / "nan.safetensors", shards)
 
 

@@ -74,7 +74,6 @@ def assess(tokenizer: Path, images: Path, question: Question) -> Answer:
         UserError: unusable weights or shards, an unknown split, images too small for the tokenizer.
     """
     loaded = load_model(tokenizer, VQVAE)
-    _check_finite(tokenizer, loaded)
     device = best_device(1)
     model = loaded.model.to(device)
     space = _space(model, question, device)
@@ -89,12 +88,6 @@ def assess(tokenizer: Path, images: Path, question: Question) -> Answer:
     assert quality.reference is not None  # a feature space was given
     name = RFID if space.name == INCEPTION else f"rfd/{space.name}"
     return Answer(quality, name, len(quality.reference.total))
-
-
-def _check_finite(path: Path, loaded: Loaded[VQVAE]) -> None:
-    for name, tensor in loaded.model.state_dict().items():
-        if not tensor.isfinite().all():
-            raise UserError(f"{path}: '{name}' holds values that are not finite")
 
 
 def _space(model: VQVAE, question: Question, device: torch.device) -> FeatureSpace:
