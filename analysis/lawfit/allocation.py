@@ -6,7 +6,7 @@ power laws of compute with draws of their uncertainty, hence compute-optimal N*,
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -130,7 +130,8 @@ def by_frontier(
 def by_isoflop(result: IsoFlop, seed: int = 0) -> Allocation:
     """Approach 2: weighted least squares of the valleys' log N* and log D* over log C, weights 1/variance.
 
-    Draws follow the regression's t distribution, whose scale is the scatter of the valleys about the line.
+    Draws follow the regression's t distribution, whose scale is the scatter of the valleys about the line; those of
+    the `surface` estimator are a bootstrap of the surface.
     RecordError with fewer than three valleys.
     """
     valleys = result.valleys
@@ -141,13 +142,16 @@ def by_isoflop(result: IsoFlop, seed: int = 0) -> Allocation:
         np.array([getattr(valley, name) for valley in valleys])
         for name in ("budget", "n_opt", "d_opt", "loss_opt", "log_sd")
     )
-    surface = result.surface if result.estimator == "surface" else None
+    span = (float(budget.min()), float(budget.max()))
+    if result.estimator == "surface" and result.surface is not None:
+        # Its valleys lie on one line by construction: their scatter says nothing, the surface's resamples do.
+        whole = by_surface(result.surface, tokens_per_flop=float(np.median(n * d / budget)), seed=seed)
+        return replace(whole, approach="isoflop", method="surface", range=span, warnings=result.warnings)
     generator = np.random.default_rng(seed)
     return Allocation(
         "isoflop", result.estimator,
         n=regress(budget, n, sd, generator), d=regress(budget, d, sd, generator),
-        loss_fit=surface or fit(budget, loss, LOSS_FORMS), range=(float(budget.min()), float(budget.max())),
-        warnings=result.warnings,
+        loss_fit=fit(budget, loss, LOSS_FORMS), range=span, warnings=result.warnings,
     )  # fmt: skip
 
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lawfit import design
+from lawfit import design, schema
 from lawfit.alternatives import Alternative, alternatives
 from lawfit.command_input import ONE_EXPONENT, Columns, Options, Source, Task, read_place, read_task
 from lawfit.comparability import schedule_flags
 from lawfit.compare import compare as compare_fits
 from lawfit.diagnostics import flags
 from lawfit.fitting import fit as fit_law
+from lawfit.forecast import FAR
 from lawfit.forecast import forecast as forecast_at
 from lawfit.formula import Array
 from lawfit.records import points
@@ -139,6 +140,8 @@ def next_runs(
     """Affordable runs, the most useful per FLOP first."""
     task = read_task(source, columns, options)
     law = task.fit(options, one_exponent=True)
+    if cost is None and "N" not in task.x and columns.x != schema.FLOPS:
+        raise RecordError(f"x is {columns.x!r}, not compute: give --cost COLUMN with the FLOPs of the known runs")
     price = None if cost is None else _cost_law(task, cost)
     found = design.next_runs(law, read_place(at, task.x), budget=budget, cost=price, count=count, level=options.level)
     values = {"at": at, "budget": budget, "runs": [{**asdict(c), "gain_per_flop": c.gain} for c in found]}
@@ -163,7 +166,9 @@ def what_if(source: Source, columns: Columns, options: Options, target: float) -
     if needed.status == "not reachable":
         lines = [f"{columns.y} = {target:g} is not reachable: the floor is {floor}"]
     else:
-        lines = [f"{columns.y} = {target:g} needs {what} = {needed.x:.3g}, {sure}"]
+        lines = [f"{columns.y} = {target:g} needs {what} = {needed.x:.4g}, {sure}"]
+        if needed.extrapolation > FAR:
+            lines.append(f"note: {needed.extrapolation:.2g} times the largest known: a change of regime would not show")
     if needed.status == "uncertain":
         lines.append(f"note: the floor is {floor}, which holds the target: perhaps not reachable")
     return Answer({**asdict(needed), "of": what, "fit": law.to_json()}, lines)

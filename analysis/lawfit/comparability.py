@@ -7,6 +7,7 @@ under another sampler, guidance or sample count is another quantity, so a law re
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from lawfit.schema import RecordError
@@ -46,7 +47,7 @@ def check_sampling(frame: pd.DataFrame, metric: str) -> None:
         if len(values) > 1:
             raise RecordError(
                 f"{metric!r} mixes {column} ({_listed(values)}): a law needs one sampler, guidance and number of "
-                f"samples; keep one, such as with the filter {column} == {values[0]!r}"
+                f"samples; keep one, such as with the filter {column} == {np.asarray(values[0]).item()!r}"
             )
 
 

@@ -27,8 +27,11 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Not: operator.invert,
 }  # fmt: skip
-FUNCTIONS: dict[str, Callable[[Any], Any]] = {"log": np.log, "log10": np.log10, "exp": np.exp, "sqrt": np.sqrt}
-GRAMMAR = "columns, numbers, + - * / **, parentheses, log, log10, exp, sqrt"
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "log": np.log, "log10": np.log10, "exp": np.exp, "sqrt": np.sqrt,
+    "round": np.round,
+}  # fmt: skip
+GRAMMAR = "columns, numbers, + - * / **, parentheses, log, log10, exp, sqrt, round"
 
 
 def evaluate(frame: pd.DataFrame, expression: str) -> pd.Series:
@@ -73,7 +76,7 @@ class _Evaluator:
         source = "".join(f" _{next(names)}_ " if i % 2 else part for i, part in enumerate(parts))
         try:
             tree = ast.parse(source.strip(), mode="eval")
-        except (SyntaxError, ValueError, RecursionError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise RecordError(f"expression {self._text!r} cannot be read: allowed are {GRAMMAR}") from error
         try:
             with np.errstate(all="ignore"):

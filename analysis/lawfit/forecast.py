@@ -97,16 +97,19 @@ def forecast(
     given = at if isinstance(at, Mapping) else {next(iter(columns)): at}
     place = {name: float(value) for name, value in given.items()}
     forms = _forms(form, columns)
-    law = fit(columns, y, forms, **options)
-    size = np.prod([*columns.values()], axis=0) if by is None else np.asarray(by, float)
     labels = None if run is None else np.asarray(run)
+    law = fit(columns, y, forms, independent=_independent(labels), **options)
+    size = np.prod([*columns.values()], axis=0) if by is None else np.asarray(by, float)
     tests = (_back_test(columns, y, size, edge, labels, law, seed_sd, level, options) for edge in _edges(size))
     back_tests = tuple(test for test in tests if test is not None)
     widening = _needed(back_tests, level)
     expected = predict_interval(law, place, run=labels, seed_sd=seed_sd, level=level)
     value = float(expected.law[0])
     low, high = (value * (float(end[0]) / value) ** widening for end in (expected.low, expected.high))
-    others = {name: float(fit(columns, y, name, **options).predict(place)[0]) for name in forms}
+    others = {
+        name: float(fit(columns, y, name, independent=_independent(labels), **options).predict(place)[0])
+        for name in forms
+    }
     plausible = [others[name] for name, score in law.aicc_by_form.items() if score - law.aicc < PLAUSIBLE]
     return Forecast(
         fit=law, at=place, y=value, low=min(low, *plausible, value), high=max(high, *plausible, value),
@@ -138,15 +141,20 @@ def _back_test(
     best = np.flatnonzero(size == edge)[y[size == edge].argmin()]
     here = np.logical_and.reduce([column == column[best] for column in columns.values()])
     place = {name: column[best] for name, column in columns.items()}
+    run = None if labels is None else labels[below]
     try:
-        smaller = fit(part, y[below], law.form.name, **options)
+        smaller = fit(part, y[below], law.form.name, independent=_independent(run), **options)
     except RecordError:
         return None  # a surface whose smaller runs vary too little in one variable
-    run = None if labels is None else labels[below]
     said = predict_interval(smaller, place, run=run, seed_sd=seed_sd, level=level)
     actual = float(np.exp(np.log(y[here]).mean()))
     predicted, low, high = (float(values[0]) for values in (said.law, said.low, said.high))
     return BackTest(edge, edge / float(size[below].max()), predicted, low, high, actual)
+
+
+def _independent(labels: Array | None) -> int | None:
+    """How many runs stand behind the points; None makes each point one."""
+    return None if labels is None else len(np.unique(labels))
 
 
 def _edges(size: Array) -> Array:

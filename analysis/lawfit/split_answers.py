@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+import pandas as pd
 
 from lawfit.allocation import Allocation, PowerOfCompute, by_frontier, by_isoflop, by_surface, cross_check
 from lawfit.answers import Answer
@@ -68,6 +69,14 @@ def isoflop(
     return Answer(values, _isoflop_lines(found, allocations, values, at, level), draw)
 
 
+def _other_frontier(records: pd.DataFrame, **question: Any) -> Any:
+    """Another definition's lines, or None where these records do not bear it."""
+    try:
+        return _lines_of(find_frontier(records, **question))
+    except RecordError:
+        return None
+
+
 def frontier(
     source: Source, x: str, y: str, run: str, n: str | None, d: str | None, method: Any, level: float, replicates: int,
     seed: int,
@@ -84,7 +93,7 @@ def frontier(
     values: dict[str, Any] = {
         "method": method, "points": found.frame().to_dict("records"), "law": law.to_json(), "level": level,
         "alternatives": {
-            name: _lines_of(find_frontier(records, x=x, y=y, run=run, method=name, others=others))
+            name: _other_frontier(records, x=x, y=y, run=run, method=name, others=others)
             for name in get_args(Method) if name != method
         },
     }  # fmt: skip
@@ -103,7 +112,7 @@ def frontier(
         f"{found.x[-1]:.3g}",
         f"L(C): {law.summary()}",
         *_power_lines(allocations, level),
-        *(f"  {name}: {_lines_text(lines)}" for name, lines in values["alternatives"].items()),
+        *(f"  {name}: {_lines_text(lines)}" for name, lines in values["alternatives"].items() if lines),
         *(f"note: {warning}" for warning in warnings),
     ]
 
