@@ -73,7 +73,13 @@ def test_the_key_holds_what_decides_the_result_and_nothing_else(root: Path) -> N
     def key(*overrides: str) -> str:
         return make_run(imagenet(root, *overrides), "fingerprint").run_key
 
-    same = ["store=/elsewhere", "resources.workers=4", "engine.micro_batch=8", "checkpoints.every_steps=7", "output=x"]
+    same = [
+        "store=/elsewhere",
+        "resources.workers=4",
+        "engine.micro_batch=8",
+        "checkpoints.every_steps=7",
+        "output=x.safetensors",
+    ]
     assert {key(override) for override in same} == {key()}
     other = ["seed=1", "recipe.lr=1", "data.flip=false", "model.vocab_size=8", "engine.precision=fp32"]
     assert len({key(), *(key(override) for override in other)}) == 6

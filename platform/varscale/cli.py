@@ -186,7 +186,7 @@ def sample(
     cfg: Annotated[float, typer.Option(min=0, help="Guidance at the last scale.")] = 1.5,
     top_k: Annotated[int, typer.Option(min=0, help="Keep the k likeliest tokens; 0 keeps all.")] = 0,
     top_p: Annotated[float, typer.Option(min=0, max=1, help="Keep this probability mass; 0 keeps all.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Image i draws from (seed, i).")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32, help="Image i draws from (seed, i).")] = 0,
     bf16: Annotated[bool, typer.Option("--bf16", help="Decode in bf16: faster, not for measurements.")] = False,
 ) -> None:
     """Draw images from a trained model into one PNG."""

@@ -69,10 +69,12 @@ def make_run(study: TokenizerStudy, data_fingerprint: str, node_cpus: int = 1) -
         node_cpus: CPUs of the largest node, which the workers share unless the specification says otherwise.
 
     Raises:
-        UserError: a batch that does not divide.
+        UserError: a batch that does not divide, or no step left for the quantizer.
     """
     recipe, resources = study.recipe, study.resources
     warmup, quantize_from = (round(share * recipe.steps) for share in (recipe.warmup_fraction, recipe.quantize_from))
+    if quantize_from >= recipe.steps:
+        raise UserError(f"recipe.quantize_from: {recipe.quantize_from} leaves none of {recipe.steps} steps a quantizer")
     micro_batch, accumulation = _batch_split(study)
     shared_cpus = 1 if resources.gpus_per_worker else max(1, node_cpus // resources.workers)
     return TokenizerRun(

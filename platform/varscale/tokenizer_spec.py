@@ -166,7 +166,7 @@ class TokenizerStudy(Section):
     data: Data
     model: TokenizerShape
     recipe: TokenizerRecipe
-    output: str
+    output: str = Field(pattern=r"\.safetensors$")
     """The weights file (.safetensors)."""
     engine: TokenizerEngine = TokenizerEngine()
     resources: TokenizerResources = TokenizerResources()

@@ -87,3 +87,11 @@ def test_guidance_moves_logits_away_from_the_unconditional(models: tuple[VAR, VQ
     guided = list(generate(var, vqvae.quantize, labels, [0], SamplingConfig(cfg=2, top_k=1)))
     assert torch.equal(plain[0].logits, guided[0].logits)  # guidance is 0 at the first scale
     assert not torch.allclose(plain[1].logits, guided[1].logits)
+
+
+def test_a_diverged_model_still_draws_tokens() -> None:
+    """Its size is recorded as diverged; sampling must not hide that behind an error of its own."""
+    nothing = torch.full((1, 3, 6), torch.nan)
+    for sampling in (SamplingConfig(), SamplingConfig(top_k=4), SamplingConfig(top_p=0.9)):
+        tokens = _draw(nothing, sampling, [torch.Generator().manual_seed(0)])
+        assert ((tokens >= 0) & (tokens < 6)).all()

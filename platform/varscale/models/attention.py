@@ -21,7 +21,7 @@ def block_causal_attention(
     """softmax(q kᵀ + bias) v, with q already scaled; q, k, v and the result [B, H, L, D], bias additive [1, 1, L, L].
 
     On a CPU the fused kernel is slower than batched products that keep the weights for the backward pass
-    (``benchmarks/attention.py``); elsewhere each span without a mask gets the device's flash kernel.
+    (``benchmarks/train_step.py``); elsewhere each span without a mask gets the device's flash kernel.
     """
     if q.device.type == "cpu":
         return _SpanAttention.apply(q, k, v, bias, spans)

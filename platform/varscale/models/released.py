@@ -37,7 +37,9 @@ def var_config(path: Path, state: State) -> VARConfig:
     vocabulary = _tensor(path, state, "head.weight").shape[0]
     l2_norm = "blocks.0.attn.scale_mul_1H11" in state
     heads = state["blocks.0.attn.scale_mul_1H11"].shape[1] if l2_norm else depth
-    tokens = torch.bincount(_tensor(path, state, "lvl_1L").flatten()).tolist()
+    if depth == 0:
+        raise UserError(f"{path}: has no tensor 'blocks.0.attn.mat_qkv.weight', which the released layout has")
+    tokens = torch.bincount(_tensor(path, state, "lvl_1L").long().flatten()).tolist()
     family = VARConfig.of_depth(depth, num_classes=classes - 1, vocab_size=vocabulary, z_channels=0, patch_nums=(1,))
     return VARConfig(
         depth=depth,

@@ -87,7 +87,8 @@ def _draw(logits: torch.Tensor, sampling: SamplingConfig, generators: list[torch
 def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Where the running sum of probabilities [..., n] passes their total times ``uniform`` [..., 1]: int64 [..., 1]."""
     distribution = probabilities.cumsum(dim=-1)
-    return torch.searchsorted(distribution, uniform * BELOW_ONE * distribution[..., -1:], right=True)
+    found = torch.searchsorted(distribution, uniform * BELOW_ONE * distribution[..., -1:], right=True)
+    return found.clamp_max(probabilities.shape[-1] - 1)  # a diverged model's logits are NaN, and no sum passes those
 
 
 @dataclass(frozen=True)

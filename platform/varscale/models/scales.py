@@ -1,6 +1,6 @@
 """Geometry of the token pyramid: which tokens belong to which scale.
 
-Floor 2 of the package: everything in ``models`` stands on it. ``patch_nums`` are the sides p_k of the K token
+Everything in ``models`` stands on it. ``patch_nums`` are the sides p_k of the K token
 maps, small to large; L = Σ p_k² tokens stand for one image.
 """
 

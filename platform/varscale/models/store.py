@@ -77,8 +77,7 @@ def load_model(path: Path, cls: type[M], patch_nums: Sequence[int] = VQVAEConfig
         config: Any = released.var_config(path, state) if cls is VAR else released.vqvae_config(path, state, patch_nums)
     else:
         config, state, facts = _read(path, cls)
-    with torch.device("meta"):
-        model = cls(config)
+    model = _on_meta(path, cls, config)
     _check(path, model, state)
     model.load_state_dict(
         {name: tensor.to(model.state_dict()[name].dtype) for name, tensor in state.items()}, assign=True
@@ -88,17 +87,37 @@ def load_model(path: Path, cls: type[M], patch_nums: Sequence[int] = VQVAEConfig
     return Loaded(model.eval(), facts, sha256_file(path))
 
 
+def _on_meta(path: Path, cls: type[M], config: Any) -> M:
+    """The model without memory for its weights."""
+    try:
+        with torch.device("meta"):
+            return cls(config)
+    except (ValueError, ZeroDivisionError) as error:
+        raise UserError(f"{path}: no such model can be built: {error}") from error
+
+
 def export_released(source: Path, out: Path) -> str:
     """Write one of our model files as the authors' code reads it, a ``.pth`` state dict; return its kind.
 
     Raises:
         UserError: as :func:`load_model`, or ``out`` is not named ``.pth``.
     """
+    if not source.is_file():
+        raise UserError(f"{source}: no such file; wanted a model or tokenizer (.safetensors)")
     if out.suffix != released.SUFFIX:
         raise UserError(f"{out}: a released checkpoint is named {released.SUFFIX}")
     kind = _header(source).get("kind")
     cls = next((cls for cls, (name, _) in KINDS.items() if name == kind), VAR)
-    released.write_state(out, load_model(source, cls).model.state_dict())
+    model = load_model(source, cls).model
+    state = model.state_dict()
+    if isinstance(model, VQVAE):
+        meant = released.vqvae_config(out, state, model.cfg.patch_nums)
+        if meant != dataclasses.replace(model.cfg, default_qresi_counts=meant.default_qresi_counts):
+            raise UserError(
+                f"{source}: the released format cannot say this tokenizer's shape; it means 32 norm groups, φ mixed by"
+                " half, codes chosen by distance"
+            )
+    released.write_state(out, state)
     return str(kind)
 
 

@@ -6,14 +6,12 @@ run that resumes from a checkpoint takes the same steps as one that never stoppe
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from lawfit import schema
 from varscale.data.loader import SampleOrder, TokenShards
@@ -22,6 +20,7 @@ from varscale.models.quantizer import MultiScaleQuantizer
 from varscale.plan import Cell
 from varscale.schedule import lr_factor, weight_decay_at
 from varscale.train.engine import ZeroEngine
+from varscale.train.window import Window
 
 LOG_EVERY = 16
 """Steps between records of training figures, each the mean over those steps."""
@@ -60,7 +59,7 @@ class TrainingData:
 def train(cell: Cell, data: TrainingData, engine: ZeroEngine, place: Place, observer: Observer, start: int) -> None:
     """Train from step ``start`` to the end, validating and checkpointing on the way."""
     order = SampleOrder(len(data.train), cell.seed)
-    window = _Window(cell, place)
+    window = Window(place, cell.batch)
     engine.module.train()
     for step in range(start, cell.steps):
         torch.manual_seed(_noise_seed(cell.seed, step, place.rank))
@@ -73,18 +72,16 @@ def train(cell: Cell, data: TrainingData, engine: ZeroEngine, place: Place, obse
             cell.lr * factor,
             _weight_decay(cell, step),
         )
-        window.add(result.loss, result.grad_norm)
+        window.add({schema.TRAIN_LOSS: result.loss, schema.GRAD_NORM: torch.tensor(result.grad_norm)})
         done = step + 1
         if done % LOG_EVERY == 0 or done == cell.steps:
-            observer.on_metrics(
-                done, {**window.close(), schema.LR: cell.lr * factor, schema.FLOPS: flops_at(cell, done)}
-            )
+            observer.on_metrics(done, {**_figures(cell, window), schema.LR: cell.lr * factor, **_flops(cell, done)})
         if done in cell.evaluate_at:
-            observer.on_metrics(done, _validate(cell, data, engine, place, done))
-            window.restart_clock()
+            with window.paused():
+                observer.on_metrics(done, _validate(cell, data, engine, place, done))
         if done % cell.checkpoint_every == 0 and done < cell.steps:
-            observer.on_checkpoint(done)
-            window.restart_clock()
+            with window.paused():
+                observer.on_checkpoint(done)
 
 
 def _validate(cell: Cell, data: TrainingData, engine: ZeroEngine, place: Place, step: int) -> dict[str, float]:
@@ -97,7 +94,19 @@ def _validate(cell: Cell, data: TrainingData, engine: ZeroEngine, place: Place, 
         place.rank,
         place.world_size,
     )
-    return {**metrics, schema.FLOPS: flops_at(cell, step)}
+    return {**metrics, **_flops(cell, step)}
+
+
+def _figures(cell: Cell, window: Window) -> dict[str, float]:
+    """A window's means and speed."""
+    means = window.close()
+    speed = means[schema.IMAGES_PER_S]
+    means.pop(schema.CPU_SECONDS)
+    return {**means, schema.FLOPS_PER_S: speed * cell.flops_per_image}
+
+
+def _flops(cell: Cell, step: int) -> dict[str, float]:
+    return {schema.FLOPS: flops_at(cell, step)}
 
 
 def flops_at(cell: Cell, step: int) -> float:
@@ -130,38 +139,3 @@ def _weight_decay(cell: Cell, step: int) -> float:
 
 def _noise_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
-
-
-class _Window:
-    """Training figures since the last record."""
-
-    def __init__(self, cell: Cell, place: Place) -> None:
-        self._cell, self._place = cell, place
-        self._losses: list[torch.Tensor] = []
-        self._norms: list[float] = []
-        self._seconds, self._since, self._steps_done = 0.0, time.monotonic(), 0
-
-    def add(self, loss: torch.Tensor, grad_norm: float) -> None:
-        self._losses.append(loss)
-        self._norms.append(grad_norm)
-
-    def restart_clock(self) -> None:
-        """Leave out what was not training."""
-        self._since = time.monotonic()
-
-    def close(self) -> dict[str, float]:
-        """Means over the window, all ranks' losses included; then a new window begins."""
-        loss = torch.stack(self._losses).mean()
-        if self._place.world_size > 1:
-            dist.all_reduce(loss)
-            loss = loss / self._place.world_size
-        images_per_s = len(self._losses) * self._cell.batch / (time.monotonic() - self._since)
-        metrics = {
-            schema.TRAIN_LOSS: loss.item(),
-            schema.GRAD_NORM: sum(self._norms) / len(self._norms),
-            schema.IMAGES_PER_S: images_per_s,
-            schema.FLOPS_PER_S: images_per_s * self._cell.flops_per_image,
-        }
-        self._losses, self._norms = [], []
-        self.restart_clock()
-        return metrics

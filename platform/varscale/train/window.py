@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 
 from lawfit import schema
-from varscale.train.loop import Place
+
+if TYPE_CHECKING:
+    from varscale.train.loop import Place
 
 
 class Window:
