@@ -10,8 +10,8 @@ weights), in each memory format and precision, with the PSNR of its images (rang
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -105,7 +105,7 @@ def decoder(batch: int, dtype: torch.dtype, memory_format: torch.memory_format) 
     with torch.inference_mode():
         wanted = vqvae.decode_latent(f_hat)
         vqvae.to(memory_format=memory_format)
-        work: Callable[[], torch.Tensor] = lambda: vqvae.decode_latent(f_hat.to(memory_format=memory_format))  # noqa: E731
+        work = functools.partial(vqvae.decode_latent, f_hat.to(memory_format=memory_format))
         memory = Memory()
         with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
             found = work()

@@ -34,10 +34,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print strict JSON.")]
 Level = Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")]
 Seed = Annotated[int, typer.Option(help="Seed of resampling.")]
 Replicates = Annotated[int, typer.Option(min=50, help="Bootstrap resamples.")]
-Form = Annotated[str, typer.Option(help="auto, power, power_floor, chinchilla, chinchilla_tied, kaplan, bnsl, m4, …")]
+Form = Annotated[
+    str,
+    typer.Option(
+        help="auto, power, power_floor, fid_floor, bnsl, bnsl2, m4, chinchilla, chinchilla_tied, kaplan,"
+        " data_constrained."
+    ),
+]
 X = Annotated[str | None, typer.Option("--x", help="Variable of a form of one variable.")]
 N = Annotated[str | None, typer.Option("--n", help="Parameters, of a form in N and D.")]
 D = Annotated[str | None, typer.Option("--d", help="Training tokens, of a form in N and D.")]
+U = Annotated[str | None, typer.Option("--u", help="Unique tokens, of the form data_constrained.")]
 Y = Annotated[str, typer.Option("--y", help="What is fitted: loss in nats, FID, …")]
 Run = Annotated[str | None, typer.Option(help="Labels of runs: points of one run are drawn together.")]
 Loss = Annotated[str, typer.Option("--loss", help="Of the residuals: squared, huber or lad.")]
@@ -48,7 +55,7 @@ Space = Annotated[str, typer.Option(help="Residuals in log y, or linear.")]
 
 @app.command()
 def fit(
-    data: Data, form: Form = "auto", x: X = None, n: N = None, d: D = None, y: Y = "loss", run: Run = None,
+    data: Data, form: Form = "auto", x: X = None, n: N = None, d: D = None, u: U = None, y: Y = "loss", run: Run = None,
     loss: Loss = "squared", delta: Delta = None, space: Space = "log", figure: Figure = None,
     filter_: Filter = None, json: Json = False,
     level: Level = 0.95, replicates: Replicates = 1000, seed: Seed = 0,
@@ -58,7 +65,7 @@ def fit(
     from lawfit import answers, command_input
 
     source = command_input.Source(data, tracking_uri, parent, query, filter_)
-    columns = command_input.Columns(y=y, x=x, n=n, d=d, run=run)
+    columns = command_input.Columns(y=y, x=x, n=n, d=d, run=run, u=u)
     options = command_input.Options(form, loss, delta, space, level, replicates, seed)
     _print(answers.fit(source, columns, options), json, figure)
 

@@ -44,13 +44,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns play which part; x for a form of one variable, n and d for one in N and D."""
+    """Which columns play which part; x for a form of one variable, n and d for one in N and D, u for unique tokens."""
 
     y: str
     x: str | None
     n: str | None
     d: str | None
     run: str | None
+    u: str | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def read_place(text: str, variables: Mapping[str, Array]) -> dict[str, float]:
 
 
 def _roles(columns: Columns, form: str, frame: pd.DataFrame) -> dict[str, str]:
-    """Role -> column: x alone, or n and d."""
+    """Role -> column: x alone, or n and d, with u where tokens are repeated."""
     surface = columns.n is not None or columns.d is not None or (form in FORMS and "N" in FORMS[form].variables)
     if columns.x is not None and surface:
         raise RecordError("--x is for a form of one variable, --n and --d for one in N and D: give one or the other")
@@ -140,4 +141,7 @@ def _roles(columns: Columns, form: str, frame: pd.DataFrame) -> dict[str, str]:
         return {"x": str(columns.x)}
     if form in FORMS and "N" not in FORMS[form].variables:
         raise RecordError(f"form {form!r} takes one variable: give it as --x")
-    return {"n": columns.n or "n_params", "d": columns.d or "tokens"}
+    roles = {"n": columns.n or "n_params", "d": columns.d or "tokens"}
+    if form in FORMS and "U" in FORMS[form].variables and columns.u is None:
+        raise RecordError(f"form {form!r} needs --u COLUMN, the unique tokens among those of --d")
+    return {**roles, "u": columns.u} if columns.u else roles

@@ -130,7 +130,7 @@ def isoflop(
     valleys = tuple(result for result in results if isinstance(result, Valley))
     unbracketed = tuple(result for result in results if isinstance(result, Unbracketed))
     other = {name: _differences(slices, valleys, name, surface) for name in get_args(Estimator) if name != chosen}
-    warnings = (*_refusals(unbracketed), *_disagreements(chosen, valleys, other))
+    warnings = (*_merged(table, slices), *_refusals(unbracketed), *_disagreements(chosen, valleys, other))
     return IsoFlop(chosen, slices, valleys, unbracketed, other, surface, warnings)
 
 
@@ -146,9 +146,20 @@ def read_slices(table: pd.DataFrame, n: str, loss: str, budget: str, d: str | No
     if max(len(part.n) for part in slices) < 2:
         raise RecordError(
             f"{len(slices)} budgets with one size each: an isoFLOP slice holds runs of several sizes at the same "
-            f"budget, so {budget!r} may be each run's own compute; round it to the planned budget"
+            f"budget, so {budget!r} may be each run's own compute; round it to the planned budget, such as "
+            "'10**(round(4*log10(flops))/4)'"
         )
     return slices
+
+
+def _merged(table: pd.DataFrame, slices: Sequence[Slice]) -> tuple[str, ...]:
+    left_out = len(table) - sum(len(part.n) for part in slices)
+    if not left_out:
+        return ()
+    return (
+        f"{left_out} of {len(table)} rows share budget and size with a better one and were left out: runs of several "
+        "settings belong in an isoFLOP each, so filter",
+    )
 
 
 def fit_surface(slices: Sequence[Slice]) -> Fit | None:

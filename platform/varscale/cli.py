@@ -194,7 +194,13 @@ def sample(
     from varscale.models.sampling import SamplingConfig
 
     count = write_samples(
-        checkpoint, tokenizer, out, _indices(classes), per_class, SamplingConfig(cfg, top_k, top_p, seed), bf16
+        checkpoint,
+        tokenizer,
+        out,
+        _numbers("--classes", classes),
+        per_class,
+        SamplingConfig(cfg, top_k, top_p, seed),
+        bf16,
     )
     print(f"{out}: {count} images")
 
@@ -224,14 +230,19 @@ def evaluate(
 
 
 @app.command()
-def export(
-    model: Annotated[Path, typer.Argument(help="A model or tokenizer of ours, .safetensors.")],
-    out: Annotated[Path, typer.Argument(help="The .pth file to write.")],
+def convert(
+    model: Annotated[Path, typer.Argument(help="A model or tokenizer: ours (.safetensors) or a released one (.pth).")],
+    out: Annotated[Path, typer.Argument(help="The file to write, of the other kind.")],
+    patch_nums: Annotated[
+        str, typer.Option(help="Scales of a released tokenizer, e.g. 1,2,3,4,6,9,13,18,24,32 for 512 px; else 256 px.")
+    ] = "",
 ) -> None:
-    """Write a model or tokenizer in the format of the released checkpoints; those are read wherever ours are."""
-    from varscale.models.store import export_released
+    """Turn a released checkpoint into a file of ours, or ours into one that the authors' code loads."""
+    from varscale.models.store import convert as convert_file
+    from varscale.shapes import VQVAEConfig
 
-    print(f"{out}: {export_released(model, out)}")
+    scales = tuple(_numbers("--patch-nums", patch_nums)) or VQVAEConfig.patch_nums
+    print(f"{out}: {convert_file(model, out, scales)}")
 
 
 @app.command()
@@ -260,11 +271,11 @@ def _study(path: Path, overrides: list[str] | None, make_store: bool = True) -> 
     return study, Places.of(study, make_store)
 
 
-def _indices(text: str) -> list[int]:
+def _numbers(option: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part]
     except ValueError:
-        raise UserError(f"--classes {text}: wanted whole numbers with commas, e.g. 0,3,5") from None
+        raise UserError(f"{option} {text}: wanted whole numbers with commas, e.g. 0,3,5") from None
 
 
 def _git_commit() -> str:

@@ -133,7 +133,8 @@ class TokenizerEngine(Section):
     """How a step is computed."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 is autocast; weights, moments, losses and the quantizer stay float32."""
+    """bf16 is autocast, the networks of the perceptual and adversarial losses included; weights, moments and the
+    quantizer stay float32."""
     micro_batch: int | None = Field(None, gt=0)
     """Images a forward pass on one worker; None takes the worker's share of the batch whole."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -29,6 +30,18 @@ def environment() -> dict[str, str]:
     """As a user's shell with the environment activated."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHONPATH"))}
     return {**inherited, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def wait_for_checkpoint(store: Path, study: str, process: subprocess.Popen) -> None:
+    """Until a checkpoint of anything under ``study`` is complete."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        for snapshot in store.glob(f"checkpoints/{study}/*/checkpoint_manager_snapshot.json"):
+            if "step_" in snapshot.read_text():
+                return
+        assert process.poll() is None, "the run ended before its first checkpoint"
+        time.sleep(0.05)
+    raise AssertionError("no checkpoint within 240 s")
 
 
 def wait_until_ray_is_gone(pid: int) -> None:

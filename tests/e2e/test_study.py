@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 import pytest
-from small_study import ROOT, environment, small_run, wait_until_ray_is_gone
+from small_study import ROOT, environment, small_run, wait_for_checkpoint, wait_until_ray_is_gone
 
 import lawfit
 from lawfit import schema
@@ -43,18 +42,6 @@ class Finished:
         return self.client.search_runs([experiment.experiment_id], f"tags.kind = '{kind}'")
 
 
-def wait_for_checkpoint(store: Path, process: subprocess.Popen) -> None:
-    """Until a checkpoint of any cell is complete."""
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        for snapshot in store.glob("checkpoints/emoji-quick/*/checkpoint_manager_snapshot.json"):
-            if "step_" in snapshot.read_text():
-                return
-        assert process.poll() is None, "the run ended before its first checkpoint"
-        time.sleep(0.1)
-    raise AssertionError("no checkpoint within 240 s")
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     store = tmp_path_factory.mktemp("store")
@@ -62,7 +49,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     with (store / "first.log").open("w") as log:
         first = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=log, stderr=log)
         try:
-            wait_for_checkpoint(store, first)
+            wait_for_checkpoint(store, "emoji-quick", first)
         finally:
             os.kill(first.pid, signal.SIGKILL)
             first.wait()

@@ -7,14 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
-from small_study import ROOT, environment, wait_until_ray_is_gone
+from small_study import ROOT, environment, wait_for_checkpoint, wait_until_ray_is_gone
 
 from lawfit import schema
 from varscale.data.images import ViewRule
@@ -54,17 +53,6 @@ class Trained:
         return mlflow.MlflowClient(f"sqlite:///{self.store}/mlflow.db")
 
 
-def wait_for_checkpoint(store: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        for snapshot in store.glob("checkpoints/tokenizers/*/checkpoint_manager_snapshot.json"):
-            if "step_" in snapshot.read_text():
-                return
-        assert process.poll() is None, "the training ended before its first checkpoint"
-        time.sleep(0.05)
-    raise AssertionError("no checkpoint within 240 s")
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, picture_folder: Path, varscale) -> Trained:
     store = tmp_path_factory.mktemp("tokenizer")
@@ -77,7 +65,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, picture_folder: Path, vars
         command = [sys.executable, "-m", "varscale", *arguments]
         first = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=log, stderr=log)
         try:
-            wait_for_checkpoint(store, first)
+            wait_for_checkpoint(store, "tokenizers", first)
         finally:
             os.kill(first.pid, signal.SIGKILL)
             first.wait()

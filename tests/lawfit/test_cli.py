@@ -92,6 +92,20 @@ def test_columns_are_computed_and_rows_filtered(runs: Path) -> None:
     assert computed["parameters"]["alpha"] == pytest.approx(named["parameters"]["alpha"], rel=1e-5)
 
 
+def test_repeated_tokens_are_a_column_of_their_own(tmp_path: Path) -> None:
+    n, d, epochs = (a.ravel() for a in np.meshgrid([1e7, 1e8, 1e9], [1e9, 1e10, 1e11], [1.0, 4.0, 16.0]))
+    table = pd.DataFrame({"n_params": n, "tokens": d, "unique": d / epochs})
+    effective = table["unique"] * (1 + 15.4 * (1 - np.exp(-(epochs - 1) / 15.4)))
+    table["loss"] = 1.8 + 480 / n**0.35 + 2000 / effective**0.37
+    table.to_csv(tmp_path / "repeated.csv", index=False)
+    asked = ("fit", tmp_path / "repeated.csv", "--form", "data_constrained", "--n", "n_params", "--d", "tokens")
+    found = answer(*asked, "--u", "unique", "--replicates", "50")
+    assert set(found["parameters"]) == {"E", "A", "B", "alpha", "beta", "R_D", "R_N"}
+    refused = lawfit(*asked)
+    assert refused.returncode == 2
+    assert "needs --u COLUMN" in refused.stderr
+
+
 def test_people_read_the_same_answer(runs: Path) -> None:
     text = lawfit("fit", runs, "--x", "n_params", "--form", "power", "--replicates", "50").stdout
     for phrase in ("A·x^-alpha", "parameter", "alpha", "certified optimum", "beside it:", "lad"):

@@ -97,6 +97,9 @@ def test_of_several_runs_at_a_size_the_best_counts() -> None:
     worse = table.assign(loss=table["loss"] + 0.3)
     once, twice = isoflop(table).valleys, isoflop(pd.concat([table, worse])).valleys
     assert [v.n_opt for v in once] == [v.n_opt for v in twice]
+    warnings = isoflop(pd.concat([table, worse])).warnings
+    assert f"{len(table)} of {2 * len(table)} rows share budget and size" in warnings[0]
+    assert not any("share budget" in warning for warning in isoflop(table).warnings)
 
 
 def test_the_same_seed_gives_the_same_valleys() -> None:

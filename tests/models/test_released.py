@@ -8,7 +8,7 @@ import torch
 
 from varscale.errors import UserError
 from varscale.models import released
-from varscale.models.store import export_released, load_model, save_model
+from varscale.models.store import convert, load_model, save_model
 from varscale.models.var import VAR
 from varscale.models.vqvae import VQVAE
 from varscale.models.weights import read_weights
@@ -91,7 +91,7 @@ def test_a_small_released_pair_computes_what_our_own_file_does(tmp_path: Path) -
     theirs = load_model(tmp_path / "vae.pth", VQVAE, (1, 2, 4)).model
     ours = load_model(tmp_path / "vae.safetensors", VQVAE).model
     assert torch.equal(theirs.decode(theirs.tokens(images)), ours.decode(ours.tokens(images)))
-    assert export_released(tmp_path / "vae.safetensors", tmp_path / "again.pth") == "tokenizer"
+    assert convert(tmp_path / "vae.safetensors", tmp_path / "again.pth") == "tokenizer"
     again, wanted = read_weights(tmp_path / "again.pth"), vqvae.state_dict()
     assert list(again) == list(wanted)
     assert all(torch.equal(again[name], wanted[name]) for name in wanted)
@@ -125,3 +125,25 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(1), "hook": print}, tmp_path / "bad.pth")
     with pytest.raises(UserError, match=r"bad\.pth: not a readable weights file"):
         load_model(tmp_path / "bad.pth", VAR)
+
+
+def test_a_released_tokenizer_keeps_the_scales_it_was_converted_with(tmp_path: Path) -> None:
+    vqvae = VQVAE(VQVAEConfig(64, 8, 32, (1, 2), 1, (1, 3, 5)))
+    released.write_state(tmp_path / "vae.pth", vqvae.state_dict())
+    assert convert(tmp_path / "vae.pth", tmp_path / "vae.safetensors", (1, 3, 5)) == "tokenizer"
+    assert load_model(tmp_path / "vae.safetensors", VQVAE).model.cfg == vqvae.cfg
+
+
+def test_a_tokenizer_that_would_load_as_another_is_not_converted(tmp_path: Path) -> None:
+    vqvae = VQVAE(VQVAEConfig(64, 8, 32, (1, 2), 1, (1, 2, 4), norm_groups=8))
+    save_model(tmp_path / "vae.safetensors", vqvae, vqvae.state_dict(), {})
+    with pytest.raises(UserError, match=r"vae\.safetensors: the released format cannot say this tokenizer's shape"):
+        convert(tmp_path / "vae.safetensors", tmp_path / "vae.pth")
+    assert not (tmp_path / "vae.pth").exists()
+
+
+@pytest.mark.parametrize("content", [b"hello", b"<html></html>", b""])
+def test_a_page_saved_as_a_checkpoint_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "page.pth").write_bytes(content)
+    with pytest.raises(UserError, match=r"page\.pth: not a readable weights file"):
+        load_model(tmp_path / "page.pth", VAR)

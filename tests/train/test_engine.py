@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from training_log import Log
 
 from varscale.data.loader import SampleOrder
 from varscale.models.var import VAR, init_weights, is_decayed
@@ -67,20 +67,6 @@ def build(of: Cell) -> tuple[VAR, loop.TrainingData]:
     model = VAR(of.var)
     init_weights(model, adaln_gamma=0.5)
     return model, loop.TrainingData(Tokens(0), Tokens(1), vqvae.quantize, 16)  # type: ignore[arg-type]
-
-
-class Log:
-    """Keeps what the loop reports; saves and stops where told."""
-
-    def __init__(self, save: Callable[[int], None] = lambda step: None) -> None:
-        self.metrics: list[tuple[int, dict[str, float]]] = []
-        self.on_checkpoint = save
-
-    def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
-        self.metrics.append((step, metrics))
-
-    def last(self, name: str) -> float:
-        return [metrics[name] for _, metrics in self.metrics if name in metrics][-1]
 
 
 def train(of: Cell, place: loop.Place, start: Path | None = None, save: Path | None = None) -> tuple[Log, dict]:

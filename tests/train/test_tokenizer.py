@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
+from training_log import Log
 
 from lawfit import schema
 from varscale.data.images import ViewRule
@@ -39,17 +39,6 @@ SETTINGS = [
 def resolved(*overrides: str) -> TokenizerRun:
     study = load_tokenizer_study(ROOT / "studies" / "tokenizer-emoji32.yaml", [*SETTINGS, *overrides])
     return make_run(study, "fingerprint")
-
-
-class Log:
-    """Keeps what the loop reports; saves where told."""
-
-    def __init__(self, save: Callable[[int], None] = lambda step: None) -> None:
-        self.metrics: list[tuple[int, dict[str, float]]] = []
-        self.on_checkpoint = save
-
-    def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
-        self.metrics.append((step, metrics))
 
 
 def outcome(

@@ -28,6 +28,7 @@ from varscale.storage import atomic_path, sha256_file
 FORMAT = "varscale-model/1"
 MASK = "attn_bias_for_masking"
 """The one tensor of a model that holds infinities by design."""
+SUFFIX = ".safetensors"
 HEADER_KEY = "varscale"
 """One metadata entry: safetensors keeps several in no fixed order, and the file's digest is its identity."""
 
@@ -79,11 +80,10 @@ def load_model(path: Path, cls: type[M], patch_nums: Sequence[int] = VQVAEConfig
         config, state, facts = _read(path, cls)
     model = _on_meta(path, cls, config)
     _check(path, model, state)
-    model.load_state_dict(
-        {name: tensor.to(model.state_dict()[name].dtype) for name, tensor in state.items()}, assign=True
-    )
-    if cls is VQVAE:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the faster layout for its convolutions (benchmarks)
+    dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    model.load_state_dict({name: tensor.to(dtypes[name]) for name, tensor in state.items()}, assign=True)
+    if cls is VQVAE:  # the layout in which convolutions are faster (benchmarks/encode.py)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Loaded(model.eval(), facts, sha256_file(path))
 
 
@@ -96,20 +96,26 @@ def _on_meta(path: Path, cls: type[M], config: Any) -> M:
         raise UserError(f"{path}: no such model can be built: {error}") from error
 
 
-def export_released(source: Path, out: Path) -> str:
-    """Write one of our model files as the authors' code reads it, a ``.pth`` state dict; return its kind.
+def convert(source: Path, out: Path, patch_nums: Sequence[int] = VQVAEConfig.patch_nums) -> str:
+    """Write a model in the other format, ours (.safetensors) or the released one (.pth), by ``out``'s name.
+
+    Args:
+        patch_nums: the scales of a released tokenizer, which ours then remembers.
+
+    Returns:
+        The model's kind.
 
     Raises:
-        UserError: as :func:`load_model`, or ``out`` is not named ``.pth``.
+        UserError: as :func:`load_model`; two names of one format; a tokenizer that the released format cannot say.
     """
-    if not source.is_file():
-        raise UserError(f"{source}: no such file; wanted a model or tokenizer (.safetensors)")
-    if out.suffix != released.SUFFIX:
-        raise UserError(f"{out}: a released checkpoint is named {released.SUFFIX}")
-    kind = _header(source).get("kind")
-    cls = next((cls for cls, (name, _) in KINDS.items() if name == kind), VAR)
-    model = load_model(source, cls).model
-    state = model.state_dict()
+    if {source.suffix, out.suffix} != {SUFFIX, released.SUFFIX}:
+        raise UserError(f"{source} to {out}: one must be named {SUFFIX} and the other {released.SUFFIX}")
+    cls: Any = _class_of(source)
+    loaded = load_model(source, cls, patch_nums)
+    model, state = loaded.model, loaded.model.state_dict()
+    if out.suffix == SUFFIX:
+        save_model(out, model, state, loaded.facts)
+        return KINDS[cls][0]
     if isinstance(model, VQVAE):
         meant = released.vqvae_config(out, state, model.cfg.patch_nums)
         if meant != dataclasses.replace(model.cfg, default_qresi_counts=meant.default_qresi_counts):
@@ -118,15 +124,25 @@ def export_released(source: Path, out: Path) -> str:
                 " half, codes chosen by distance"
             )
     released.write_state(out, state)
-    return str(kind)
+    return KINDS[cls][0]
+
+
+def _class_of(path: Path) -> type[VQVAE | VAR]:
+    """Which of our models a file holds."""
+    if path.suffix == released.SUFFIX:
+        return VAR if "class_emb.weight" in read_weights(path) else VQVAE
+    kind = _header(path).get("kind")
+    return VQVAE if kind == KINDS[VQVAE][0] else VAR
 
 
 def _header(path: Path) -> dict[str, Any]:
     """The header of one of our files."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
     try:
         with safe_open(path, "pt") as stream:
             header: dict[str, Any] = json.loads((stream.metadata() or {}).get(HEADER_KEY, "{}"))
-    except (SafetensorError, FileNotFoundError) as error:
+    except (SafetensorError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: not a safetensors file: {error}") from error
     return header
 
@@ -139,8 +155,11 @@ def _read(path: Path, cls: type[VQVAE | VAR]) -> tuple[Any, released.State, dict
         raise UserError(f"{path}: format '{header['format']}'; this version reads '{FORMAT}'")
     if header.get("kind") != kind:
         raise UserError(f"{path}: holds '{header.get('kind', 'something unnamed')}'; wanted a varscale {kind}")
-    raw = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
-    return config_class(**raw), safetensors.torch.load_file(path), header["facts"]
+    try:
+        raw = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
+        return config_class(**raw), safetensors.torch.load_file(path), header["facts"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: its header describes no {kind}: {error}") from error
 
 
 def _check(path: Path, model: VQVAE | VAR, state: released.State) -> None:

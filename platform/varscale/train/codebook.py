@@ -18,6 +18,8 @@ HITS_EARLY_DECAY, HITS_DECAY, HITS_EARLY_STEPS = 0.9, 0.99, 100
 """Of the running mean kept in the model itself (VAR.md 1.5)."""
 FOUNDING_IMAGES = 256
 """Images that a codebook is made from, at least."""
+NEAREST_ROWS = 4096
+"""Vectors compared with all centres at a time: 64 MiB of distances at V = 4096."""
 KMEANS_VECTORS, KMEANS_ITERATIONS = 20_000, 10
 
 
@@ -134,4 +136,6 @@ def _drawn(x: torch.Tensor, count: int, generator: torch.Generator) -> torch.Ten
 
 
 def _nearest(x: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-    return (centres.square().sum(dim=1) - 2 * x @ centres.T).argmin(dim=1)
+    """Which of the centres [count, C] is nearest to each of x [N, C]; a chunk of distances at a time."""
+    norms = centres.square().sum(dim=1)
+    return torch.cat([(norms - 2 * part @ centres.T).argmin(dim=1) for part in x.split(NEAREST_ROWS)])

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray.train
+import ray.train.torch
+import torch
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from varscale.device import keep_freed_memory
 from varscale.spec import Checkpoints
+from varscale.train.loop import Place
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,14 @@ class Workers:
     count: int
     cpus: int
     gpus: int
+
+
+def enter_rank(cpus: int) -> Place:
+    """On a worker: set its memory and threads up for ``cpus`` CPUs, and say where it stands among its peers."""
+    keep_freed_memory()
+    torch.set_num_threads(cpus)
+    context = ray.train.get_context()
+    return Place(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
 
 
 def launch(rank: Callable[[Any], None], job: Any, workers: Workers, checkpoints: Checkpoints, folder: Path) -> None:

@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
-import ray.train.torch
-import torch
 import torch.distributed as dist
 
 from varscale.data.images import ViewRule
 from varscale.data.loader import ImageShards
 from varscale.data.views import shown_views
-from varscale.device import keep_freed_memory
 from varscale.evaluate.reconstruction import save_scale_grid
 from varscale.models.lpips import LPIPS, load_lpips
 from varscale.models.store import save_model
 from varscale.tokenizer_plan import TokenizerRun
 from varscale.tokenizer_spec import TokenizerEvaluation
+from varscale.train.launch import enter_rank
 from varscale.train.loop import Place
 from varscale.train.observer import TAG_RESUMED, RayObserver, latest_checkpoint, records_reach
 from varscale.train.tokenizer import TokenizerData, TokenizerTraining, train
@@ -45,10 +43,8 @@ class TokenizerJob:
 
 def run_tokenizer_rank(job: TokenizerJob) -> None:
     """Train this rank's share, then export the averaged weights."""
-    run, context = job.run, ray.train.get_context()
-    place = Place(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    keep_freed_memory()
-    torch.set_num_threads(run.cpus_per_worker)
+    run = job.run
+    place = enter_rank(run.cpus_per_worker)
     data = TokenizerData(ImageShards(job.images, "train"), ImageShards(job.images, "val"), job.rule, job.evaluation)
     training = TokenizerTraining(run, place, _perceptual(run, place))
     start = _resume(training, job)

@@ -8,14 +8,12 @@ from typing import Any
 
 import ray
 import ray.train
-import ray.train.torch
 import torch
 import torch.distributed as dist
 
 from lawfit import schema
 from varscale.data.loader import TokenShards
 from varscale.data.tokenise import REFERENCE
-from varscale.device import keep_freed_memory
 from varscale.evaluate.frechet import Moments
 from varscale.evaluate.pictures import save_grid
 from varscale.evaluate.sample import GRID_COLUMNS, class_grid, sample_frechet_distance
@@ -26,6 +24,7 @@ from varscale.models.vqvae import VQVAE
 from varscale.plan import Cell
 from varscale.spec import Evaluation
 from varscale.train.engine import EngineSettings, ZeroEngine
+from varscale.train.launch import enter_rank
 from varscale.train.loop import Place, TrainingData, flops_at, train
 from varscale.train.observer import TAG_RESUMED, RayObserver, latest_checkpoint, records_reach
 
@@ -53,10 +52,8 @@ class CellJob:
 
 def run_rank(job: CellJob) -> None:
     """Train the cell's share of this rank, then export and assess the model together with the other ranks."""
-    cell, context = job.cell, ray.train.get_context()
-    place = Place(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
-    keep_freed_memory()
-    torch.set_num_threads(cell.resources.cpus_per_worker)
+    cell = job.cell
+    place = enter_rank(cell.resources.cpus_per_worker)
     tokenizer = load_model(job.tokenizer, VQVAE).model.to(place.device).requires_grad_(False)
     data = TrainingData(
         TokenShards(job.tokens, "train"), TokenShards(job.tokens, "val"), tokenizer.quantize, job.evaluation.batch
@@ -69,10 +66,10 @@ def run_rank(job: CellJob) -> None:
     observer = RayObserver(job.recorder, job.run_id, place, engine.save, {"zero_stage": cell.zero_stage})
     train(cell, data, engine, place, observer, start)
     weights = engine.full_state_dict()
-    if place.rank == 0:
-        save_model(job.output / MODEL_FILE, model, weights, job.facts)
-    dist.barrier()
     if all(tensor.isfinite().all() for name, tensor in weights.items() if name != MASK):
+        if place.rank == 0:
+            save_model(job.output / MODEL_FILE, model, weights, job.facts)
+        dist.barrier()
         _assess(job, tokenizer, data, place)
     ray.train.report({"step": cell.steps})
 
