@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from varscale.models import parity
 
@@ -35,3 +36,15 @@ def test_a_changed_weight_is_a_miss(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_a_folder_without_fixture_is_a_usage_error(tmp_path: Path) -> None:
     assert parity.main([str(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize("name", ["a_tiny", "b_medium", "e_variant"])
+def test_bf16_keeps_the_losses_of_the_fixtures(shared: Path, name: str) -> None:
+    fixture = parity.Fixture.load(shared / "fixtures" / name)
+    io, last = fixture.io, fixture.vqvae.quantize.slices[-1]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = fixture.var(io["labels"], io["x_BLCv_wo_first_l"]).float()
+        whole = fixture.var(io["labels"], io["x_BLCv_wo_first_l"], io["idx"])
+    ce = torch.nn.functional.cross_entropy(logits.flatten(0, 1), io["idx"].flatten(), reduction="none")
+    assert whole.item() == pytest.approx(io["L_mean"].item(), rel=0.01)
+    assert ce.view_as(io["idx"])[:, last].mean().item() == pytest.approx(io["L_tail"].item(), rel=0.01)
