@@ -49,7 +49,7 @@ def ingest(
 
     manifest = run_ingest(source, dest, IngestOptions(size, quality, shard_mib, val_fraction, strict))
     rows = ", ".join(f"{manifest.rows(split):,} {split}" for split in manifest.splits)
-    print(f"{dest}: {rows} images of {len(manifest.classes)} classes, {len(manifest.rejected)} left out")
+    print(f"{dest}: {rows} images of {len(manifest.classes)} classes, {manifest.rejected} left out")
     print(f"fingerprint {manifest.fingerprint}")
 
 

@@ -46,7 +46,7 @@ class Data(Section):
     """Which images, and how they are seen."""
 
     source: str
-    """Shards made by ``varscale ingest``; or a folder of class folders, or a tar of one, ingested on the way."""
+    """Shards made by ``varscale ingest``, or anything it takes, ingested on the way: a path or a URL."""
     image_size: int = Field(gt=0)
     """Side in pixels."""
     resize_ratio: float = Field(1.125, ge=1, le=4)
@@ -55,6 +55,12 @@ class Data(Section):
     """Mirror half of the training views."""
     views: int = Field(1, ge=1)
     """Augmented views an image that are encoded; epoch e sees view e mod views."""
+    encoding: Literal["once", "every_step"] = "once"
+    """once: before training, in ``views`` views. every_step: fresh crops are encoded on the fly, for ever."""
+    tokens: str | None = None
+    """Token shards made by ``varscale tokenise``; by default they are made in the store."""
+    cache_gib: float = Field(200, gt=0)
+    """Most that local copies of shards in object storage may take, on each node."""
     val_fraction: float = Field(0.1, gt=0, lt=1)
     """Share of validation images where the source has no train and val folders."""
 

@@ -15,6 +15,7 @@ from varscale.data.assess import Answer, Question, assess
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.schema import Shard, TokenManifest, token_schema, write_manifest
 from varscale.errors import UserError
+from varscale.locations import Location
 from varscale.models.lpips import VGG16Features
 from varscale.models.store import save_model
 from varscale.models.var import VAR, init_weights
@@ -88,7 +89,7 @@ def test_token_shards_of_another_codebook_are_refused(
     save_model(tmp_path / "var.safetensors", var, var.state_dict(), {})
     columns = {"key": ["a"], "label": [0], "view": [0], "tokens": [np.zeros(85, np.uint16)]}
     pq.write_table(pa.table(columns, schema=token_schema(85)), tmp_path / "val-00000.parquet")
-    shard = Shard(file="val-00000.parquet", rows=1, sha256="")
+    shard = Shard(file="val-00000.parquet", rows=1, bytes=1, sha256="")
     manifest = TokenManifest(
         classes=("a", "b"),
         splits={"val": (shard,)},
@@ -100,7 +101,7 @@ def test_token_shards_of_another_codebook_are_refused(
         tokenizer_fingerprint="another",
         key="",
     )
-    write_manifest(tmp_path, manifest)
+    write_manifest(Location.of(tmp_path), manifest)
     monkeypatch.setattr(
         "sys.argv", ["varscale", "evaluate", str(tmp_path / "var.safetensors"), str(tokenizer), str(tmp_path)]
     )

@@ -18,6 +18,7 @@ from varscale.data.images import decode, resize_shorter
 from varscale.data.schema import IMAGE_SCHEMA, MANIFEST, ImageManifest, Shard, write_manifest
 from varscale.data.sources import SPLITS, SourceImage, open_source
 from varscale.errors import UserError
+from varscale.locations import Location
 from varscale.progress import Progress
 from varscale.storage import atomic_folder, sha256_file
 
@@ -54,10 +55,13 @@ def ingest(source: Path, dest: Path, options: IngestOptions) -> ImageManifest:
         content = hashlib.sha256("\n".join(classes).encode())
         splits: dict[str, tuple[Shard, ...]] = {}
         rejected: dict[str, str] = {}
+        counts = {split: [0] * len(classes) for split in SPLITS}
         for split in SPLITS:
             chosen = [image for image in images if image.split == split]
             rows = _rows(chosen, classes, options, rejected, progress)
-            splits[split] = tuple(_write_shards(folder, split, rows, options.shard_mib, content))
+            splits[split] = tuple(
+                _write_shards(folder, split, _counted(rows, counts[split]), options.shard_mib, content)
+            )
             if not splits[split]:
                 raise UserError(f"{source}: split '{split}' holds no readable image")
         manifest = ImageManifest(
@@ -65,12 +69,14 @@ def ingest(source: Path, dest: Path, options: IngestOptions) -> ImageManifest:
             splits=splits,
             source=source.name,
             options={"size": options.size, "quality": options.quality, "val_fraction": options.val_fraction},
-            rejected=rejected,
+            counts={split: tuple(counts[split]) for split in SPLITS},
+            rejected=len(rejected),
             fingerprint=content.hexdigest(),
+            key="",
         )
-        write_manifest(folder, manifest)
+        write_manifest(Location.of(folder), manifest)
     progress.close()
-    for key, reason in manifest.rejected.items():
+    for key, reason in rejected.items():
         print(f"left out: {key}: {reason}", file=sys.stderr)
     return manifest
 
@@ -103,6 +109,12 @@ def _rows(
                     rejected[image.key] = outcome
                     continue
                 yield {"key": image.key, "label": label_of[image.class_name], **outcome}
+
+
+def _counted(rows: Iterator[dict], counts: list[int]) -> Iterator[dict]:
+    for row in rows:
+        counts[row["label"]] += 1
+        yield row
 
 
 def _prepare(payload: bytes, options: IngestOptions) -> dict | str:
@@ -144,4 +156,4 @@ def _write_shard(folder: Path, name: str, rows: list[dict]) -> Shard:
     table = pa.Table.from_pylist(rows, schema=IMAGE_SCHEMA)
     # Encoded images do not compress further, and dictionaries of unique values only cost.
     pq.write_table(table, folder / name, compression="none", use_dictionary=False, row_group_size=ROW_GROUP_ROWS)
-    return Shard(file=name, rows=len(rows), sha256=sha256_file(folder / name))
+    return Shard(file=name, rows=len(rows), bytes=(folder / name).stat().st_size, sha256=sha256_file(folder / name))

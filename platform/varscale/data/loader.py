@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from varscale.data.schema import ImageManifest, Shard, read_image_manifest, read_token_manifest
 from varscale.errors import UserError
+from varscale.locations import Location
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def _overlapping(shards: tuple[Shard, ...], start: int, stop: int) -> tuple[tupl
 
 
 def _manifest_with(folder: Path, split: str) -> ImageManifest:
-    manifest = read_image_manifest(folder)
+    manifest = read_image_manifest(Location.of(folder))
     if split not in manifest.splits:
         raise UserError(f"{folder}: no split '{split}'; it has {', '.join(manifest.splits)}")
     return manifest
@@ -109,7 +110,7 @@ class TokenShards:
     """
 
     def __init__(self, folder: Path, split: str) -> None:
-        self.manifest = read_token_manifest(folder)
+        self.manifest = read_token_manifest(Location.of(folder))
         table = _read_split(folder, self.manifest.splits[split], ["label", "tokens"])
         views = self.manifest.views[split]
         flat = table["tokens"].combine_chunks().values.to_numpy(zero_copy_only=False)

@@ -1,21 +1,23 @@
-"""What is on disk: image shards and token shards, each a folder of Parquet files with a ``manifest.json``.
+"""What is on disk: image shards and token shards, each a folder of files with a ``manifest.json``.
 
-The manifest is written last, so a folder without one is not a data set. Image rows are ``{key, label, image, width,
-height}``; token rows ``{key, label, view, tokens}`` with L tokens of uint16.
+The manifest is written last, so a folder without one is not a data set. Image rows are Parquet ``{key, label, image,
+width, height}``; token rows are Arrow IPC ``{key, label, view, tokens}`` with L tokens of uint16, uncompressed and one
+record batch a shard: any row is one read of 2·L bytes.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from varscale.errors import UserError
-from varscale.storage import write_json
+from varscale.locations import Location
 
 MANIFEST = "manifest.json"
+REJECTS = "rejects.csv"
+SPLITS = ("train", "val")
 IMAGE_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -49,25 +51,31 @@ R = TypeVar("R", bound=Record)
 
 
 class Shard(Record):
-    """One Parquet file."""
+    """One file of a split."""
 
     file: str
     rows: int
+    bytes: int
     sha256: str
 
 
 class ImageManifest(Record):
     """What an image data set holds."""
 
-    format: Literal["varscale-images/1"] = "varscale-images/1"
+    format: Literal["varscale-images/2"] = "varscale-images/2"
     classes: tuple[str, ...]
+    """Class of label 0, 1, …"""
     splits: dict[str, tuple[Shard, ...]]
+    counts: dict[str, tuple[int, ...]]
+    """Images by label, a split."""
     source: str
     options: dict[str, int | float | str | None]
-    rejected: dict[str, str]
-    """Key -> reason of images left out."""
+    rejected: int
+    """Images left out; each has a line in ``rejects.csv``."""
     fingerprint: str
-    """Digest of class names, keys, labels and image bytes, whatever the sharding."""
+    """Digest of keys, splits, labels, class names and image bytes, whatever the sharding."""
+    key: str
+    """Digest of the source's listing and the options: whether a later ingest would make the same."""
 
     def rows(self, split: str) -> int:
         """Number of images in a split."""
@@ -77,7 +85,7 @@ class ImageManifest(Record):
 class TokenManifest(Record):
     """What a token data set holds."""
 
-    format: Literal["varscale-tokens/1"] = "varscale-tokens/1"
+    format: Literal["varscale-tokens/2"] = "varscale-tokens/2"
     classes: tuple[str, ...]
     splits: dict[str, tuple[Shard, ...]]
     views: dict[str, int]
@@ -91,12 +99,12 @@ class TokenManifest(Record):
     """Digest of everything the tokens depend on."""
 
 
-def write_manifest(folder: Path, manifest: Record) -> None:
+def write_manifest(folder: Location, manifest: Record) -> None:
     """Write the manifest, which makes the folder a data set."""
-    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    (folder / MANIFEST).write_json(manifest.model_dump(mode="json"))
 
 
-def read_image_manifest(folder: Path) -> ImageManifest:
+def read_image_manifest(folder: Location) -> ImageManifest:
     """The manifest of an image data set.
 
     Raises:
@@ -105,17 +113,17 @@ def read_image_manifest(folder: Path) -> ImageManifest:
     return _read(folder, ImageManifest, "an image data set (make one with 'varscale ingest SOURCE DEST')")
 
 
-def read_token_manifest(folder: Path) -> TokenManifest:
+def read_token_manifest(folder: Location) -> TokenManifest:
     """The manifest of a token data set; raises as :func:`read_image_manifest`."""
-    return _read(folder, TokenManifest, "a token data set (make one with 'varscale tokenise')")
+    return _read(folder, TokenManifest, "a token data set (make one with 'varscale tokenise SHARDS TOKENIZER DEST')")
 
 
-def _read(folder: Path, kind: type[R], wanted: str) -> R:
+def _read(folder: Location, kind: type[R], wanted: str) -> R:
     path = folder / MANIFEST
     if not path.is_file():
         raise UserError(f"{folder}: no {MANIFEST} here; wanted {wanted}")
     try:
-        return kind.model_validate_json(path.read_text())
+        return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "document"

@@ -33,6 +33,7 @@ from varscale.errors import UserError
 from varscale.evaluate.features import own_features
 from varscale.evaluate.pictures import to_tensor
 from varscale.evaluate.reconstruction import measure, save_scale_grid
+from varscale.locations import Location
 from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
 from varscale.storage import atomic_folder, digest, sha256_file, write_json
@@ -77,14 +78,14 @@ def tokenise(job: TokeniseJob, dest: Path, on_images: Callable[[int, int], None]
     Raises:
         UserError: unusable images or tokenizer, or the two do not fit each other.
     """
-    images = read_image_manifest(job.images)
+    images = read_image_manifest(Location.of(job.images))
     loaded = load_model(job.tokenizer, VQVAE)
     cfg = loaded.model.cfg
     if cfg.image_size != job.rule.size:
         raise UserError(f"{job.tokenizer}: made for {cfg.image_size} px images; data.image_size is {job.rule.size}")
     key = token_key(job, images.fingerprint, loaded.fingerprint)
-    if (dest / MANIFEST).is_file() and read_token_manifest(dest).key == key:
-        return read_token_manifest(dest)
+    if (dest / MANIFEST).is_file() and read_token_manifest(Location.of(dest)).key == key:
+        return read_token_manifest(Location.of(dest))
     views = {"train": job.views, "val": 1}
     with atomic_folder(dest) as folder:
         parts = [
@@ -107,7 +108,7 @@ def tokenise(job: TokeniseJob, dest: Path, on_images: Callable[[int, int], None]
             tokenizer_fingerprint=loaded.fingerprint,
             key=key,
         )
-        write_manifest(folder, manifest)
+        write_manifest(Location.of(folder), manifest)
     return manifest
 
 
@@ -159,7 +160,8 @@ def _encode_part(job: TokeniseJob, folder: Path, split: str, number: int, start:
     }
     name = f"{split}-{number:05d}.parquet"
     pq.write_table(pa.table(columns, schema=schema), folder / name, compression="none", row_group_size=ROW_GROUP_ROWS)
-    return Shard(file=name, rows=len(rows), sha256=sha256_file(folder / name))
+    path = folder / name
+    return Shard(file=name, rows=len(rows), bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
 def _view(job: TokeniseJob, shards: ImageShards, split: str, row: int, view: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from varscale.data.schema import MANIFEST, read_image_manifest
 from varscale.data.sources import listing_digest, open_source
 from varscale.data.tokenise import TokeniseJob, token_key
 from varscale.errors import UserError
+from varscale.locations import Location
 from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
 from varscale.plan import Inputs, study_key
@@ -45,7 +46,7 @@ def _tokenizer_shape(study: Study) -> VQVAEConfig:
 def _class_count(data: Data) -> int:
     source = Path(data.source)
     if (source / MANIFEST).is_file():
-        return len(read_image_manifest(source).classes)
+        return len(read_image_manifest(Location.of(source)).classes)
     with open_source(source, data.val_fraction) as images:
         return len({image.class_name for image in images})
 
@@ -76,7 +77,7 @@ def tokenizer_file(study: Study, images: Path, store: Path) -> Path:
     if isinstance(study.tokenizer, PretrainedTokenizer):
         return Path(study.tokenizer.path)
     spec = _tokenizer_spec(study, study.tokenizer)
-    key = make_run(spec, read_image_manifest(images).fingerprint).run_key
+    key = make_run(spec, read_image_manifest(Location.of(images)).fingerprint).run_key
     return store / "tokenizers" / f"{spec.name}-{key[:12]}.safetensors"
 
 
@@ -99,7 +100,7 @@ def prepared_tokenizer(study: Study, images: Path, places: Places, git_commit: s
 
 def plan_inputs(study: Study, images: Path, tokenizer: Path) -> tuple[Inputs, TokeniseJob]:
     """What the plan needs, and the job that makes the tokens."""
-    manifest = read_image_manifest(images)
+    manifest = read_image_manifest(Location.of(images))
     loaded = load_model(tokenizer, VQVAE)
     cfg = loaded.model.cfg
     gpus = min(1, study.resources.gpus_per_worker)
@@ -111,7 +112,7 @@ def plan_inputs(study: Study, images: Path, tokenizer: Path) -> tuple[Inputs, To
 def trained_on(tokenizer: Path, images: Path) -> bool:
     """Whether the tokenizer was trained on just these images."""
     fingerprint = load_model(tokenizer, VQVAE).facts.get("data_fingerprint")
-    return fingerprint == read_image_manifest(images).fingerprint
+    return fingerprint == read_image_manifest(Location.of(images)).fingerprint
 
 
 def known_key(study: Study, store: Path) -> str:

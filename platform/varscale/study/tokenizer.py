@@ -15,6 +15,7 @@ from varscale.data.images import ViewRule
 from varscale.data.loader import check_sides
 from varscale.data.schema import read_image_manifest
 from varscale.errors import EnvironmentalError, UserError
+from varscale.locations import Location
 from varscale.models.lpips import load_lpips
 from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
@@ -45,7 +46,9 @@ def train_tokenizer(study: TokenizerStudy, images: Path, places: Places, git_com
         EnvironmentalError: the workers failed.
     """
     output = Path(study.output).resolve()
-    run = make_run(_with_absolute_paths(study), read_image_manifest(images).fingerprint, largest_node_cpus())
+    run = make_run(
+        _with_absolute_paths(study), read_image_manifest(Location.of(images)).fingerprint, largest_node_cpus()
+    )
     if quality := _finished(output, run):
         say(f"tokenizer {run.name}: {output} was trained so before; nothing to do")
         return quality
@@ -78,7 +81,7 @@ def _finished(output: Path, run: TokenizerRun) -> dict[str, float] | None:
 def _check_inputs(run: TokenizerRun, images: Path) -> None:
     for split in ("train", "val"):
         check_sides(images, split, run.vqvae.image_size)
-        if (rows := read_image_manifest(images).rows(split)) < run.workers:
+        if (rows := read_image_manifest(Location.of(images)).rows(split)) < run.workers:
             raise UserError(f"{images}: split '{split}' has {rows} images for {run.workers} workers")
     perceptual = run.recipe.perceptual
     if perceptual and perceptual.vgg16 and perceptual.heads:

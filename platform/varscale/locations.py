@@ -1,0 +1,180 @@
+"""Files and folders wherever they are: a local path, or a URL of object storage (s3, gs, whatever fsspec knows).
+
+Everything goes through pyarrow's file systems. A file written here appears whole or not at all: it is written under a
+temporary name and moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from varscale.errors import EnvironmentalError, UserError
+
+READ_CHUNK = 4 * 2**20
+TEMPORARY = ".part"
+"""Ending of names that no reader takes for a file of a data set."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file or folder. Picklable: it travels to Ray tasks."""
+
+    filesystem: pafs.FileSystem
+    path: str
+    """Inside the file system, absolute, without scheme."""
+    shown: str
+    """As the user names it."""
+
+    @staticmethod
+    def of(place: str | Path | Location) -> Location:
+        """The location a path or URL names, there or not; a local path becomes absolute.
+
+        Raises:
+            UserError: the URL's scheme is unknown.
+            EnvironmentalError: the object storage does not answer.
+        """
+        if isinstance(place, Location):
+            return place
+        text = str(place)
+        if "://" not in text:
+            return Location(pafs.LocalFileSystem(), str(Path(text).resolve()), text)
+        try:
+            filesystem, path = _from_url(text)
+        except (pa.ArrowInvalid, ValueError, ImportError) as error:
+            raise UserError(f"{text}: {error}; wanted a path, s3://…, gs://… or a URL that fsspec knows") from error
+        except OSError as error:
+            raise EnvironmentalError(f"{text}: {error}") from error
+        return Location(filesystem, path.rstrip("/"), text.rstrip("/"))
+
+    def __truediv__(self, name: str) -> Location:
+        base, _, query = self.shown.partition("?")  # s3://bucket/folder?region=… keeps its options at the end
+        shown = f"{base.rstrip('/')}/{name}" + (f"?{query}" if query else "")
+        return Location(self.filesystem, posixpath.join(self.path, name), shown)
+
+    def __str__(self) -> str:
+        return self.shown
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return posixpath.basename(self.path)
+
+    @property
+    def local(self) -> Path | None:
+        """The path, if this is on a file system of this machine."""
+        return Path(self.path) if isinstance(self.filesystem, pafs.LocalFileSystem) else None
+
+    def is_file(self) -> bool:
+        """Whether a file is here."""
+        return self._info().type == pafs.FileType.File
+
+    def is_folder(self) -> bool:
+        """Whether a folder is here; in object storage, whether anything lies below."""
+        return self._info().type == pafs.FileType.Directory
+
+    def size(self) -> int:
+        """Bytes of the file.
+
+        Raises:
+            UserError: no file is here.
+        """
+        info = self._info()
+        if info.type != pafs.FileType.File:
+            raise UserError(f"{self}: no such file")
+        return info.size
+
+    def _info(self) -> pafs.FileInfo:
+        return self.filesystem.get_file_info(self.path)
+
+    def files(self, recursive: bool = False) -> dict[str, int]:
+        """Path below this folder -> bytes, of all files in it, sorted by path; empty where no folder is."""
+        selector = pafs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
+        found = self.filesystem.get_file_info(selector)
+        files = {posixpath.relpath(info.path, self.path): info.size for info in found if info.is_file}
+        return dict(sorted(files.items()))
+
+    def open(self) -> pa.NativeFile:
+        """The file for random access: ``read_at(bytes, offset)``, ``seek``, ``read``.
+
+        Raises:
+            UserError: no file is here.
+        """
+        try:
+            return self.filesystem.open_input_file(self.path)
+        except FileNotFoundError as error:
+            raise UserError(f"{self}: no such file") from error
+
+    def read_bytes(self) -> bytes:
+        """The file's content; raises as :meth:`open`."""
+        with self.open() as stream:
+            return stream.read()
+
+    def sha256(self) -> str:
+        """Hex digest of the file's content; raises as :meth:`open`."""
+        content = hashlib.sha256()
+        with self.open() as stream:
+            while chunk := stream.read(READ_CHUNK):
+                content.update(chunk)
+        return content.hexdigest()
+
+    @contextmanager
+    def written(self) -> Iterator[pa.NativeFile]:
+        """A stream whose content becomes this file when the block ends well; nothing is left when it does not.
+
+        Raises:
+            EnvironmentalError: the disk is full, or the place cannot be written.
+        """
+        folder = posixpath.dirname(self.path)
+        temporary = posixpath.join(folder, f".{self.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
+        try:
+            self.filesystem.create_dir(folder, recursive=True)
+            with self.filesystem.open_output_stream(temporary) as stream:
+                yield stream
+            self.filesystem.move(temporary, self.path)
+        except BaseException as error:
+            self._forget(temporary)
+            if isinstance(error, OSError):
+                raise EnvironmentalError(f"{self}: not written: {error}") from error
+            raise
+
+    def _forget(self, path: str) -> None:
+        if self.filesystem.get_file_info(path).is_file:
+            self.filesystem.delete_file(path)
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write the file, whole or not at all; raises as :meth:`written`."""
+        with self.written() as stream:
+            stream.write(content)
+
+    def write_json(self, content: Any) -> None:
+        """Write ``content`` as readable JSON with sorted keys; raises as :meth:`written`."""
+        self.write_bytes((json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+    def remove(self) -> None:
+        """Delete the file, or the folder with all in it; nothing happens where nothing is."""
+        kind = self._info().type
+        if kind == pafs.FileType.File:
+            self.filesystem.delete_file(self.path)
+        elif kind == pafs.FileType.Directory:
+            self.filesystem.delete_dir(self.path)
+
+
+def _from_url(url: str) -> tuple[pafs.FileSystem, str]:
+    """pyarrow's own file systems first; fsspec has many more."""
+    try:
+        return pafs.FileSystem.from_uri(url)
+    except pa.ArrowInvalid as error:
+        if "Unrecognized filesystem" not in str(error):
+            raise
+        return pafs.FileSystem.from_uri(f"fsspec+{url}")
