@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 app = typer.Typer(
     help="Fit scaling laws to a table or to MLflow runs and say how far they can be trusted.\n\n"
@@ -215,13 +216,17 @@ def main() -> None:
     """Run the command line; errors are one line, without a traceback unless --debug."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    if debug:
-        app(arguments)
     from lawfit.schema import RecordError, TrackingError
 
     try:
-        app(arguments)
+        sys.exit(app(arguments, standalone_mode=False))
+    except TyperException as mistyped:  # an unknown option, a value out of range; the help where nothing was given
+        message = mistyped.format_message()
+        print(message if "\n" in message else f"lawfit: {message} (--help lists what is allowed)", file=sys.stderr)
+        sys.exit(mistyped.exit_code)
     except (RecordError, TrackingError) as error:
+        if debug:
+            raise
         print(f"lawfit: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, RecordError) else 1)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from varscale.errors import EnvironmentalError, UserError
 
@@ -296,7 +297,11 @@ def main(command: Callable[..., Any] = app) -> None:
     """Run the command line; errors meant for users become one line on stderr and their exit code."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        command(arguments)
+        sys.exit(command(arguments, standalone_mode=False))
+    except TyperException as mistyped:  # an unknown option, a value out of range; the help where nothing was given
+        message = mistyped.format_message()
+        print(message if "\n" in message else f"varscale: {message} (--help lists what is allowed)", file=sys.stderr)
+        sys.exit(mistyped.exit_code)
     except Exception as raised:
         # What went wrong in a Ray task arrives wrapped; MLflow's and Ray's own errors mean a server or a cluster.
         error = getattr(raised, "cause", None) or raised

@@ -247,3 +247,13 @@ def test_a_process_of_its_own_shows_help_and_with_debug_the_traceback() -> None:
     failed = subprocess.run([*command, "fit", "none.csv", "--x", "a", "--debug"], capture_output=True, text=True)
     assert "Traceback" in failed.stderr
     assert failed.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["fit"], "Missing argument"), (["fit", "a.csv", "--nope"], "No such option"), (["nope"], "No such command")],
+)
+def test_a_mistyped_command_is_one_line(arguments: list[str], said: str) -> None:
+    done = lawfit(*arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr

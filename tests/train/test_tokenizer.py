@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -105,6 +106,9 @@ def test_resumed_training_equals_uninterrupted_to_the_last_bit(
     assert largest_difference(whole, resumed) == 0
     assert resumed_log[-1] == log[-1]  # the last validation
     assert min(step for step, _ in resumed_log) >= SAVED
+    # The first record comes after the checkpoint: the time of the steps before it is in the checkpoint all the same.
+    saved = safetensors.torch.load_file(tmp_path / "state.safetensors")["cpu_seconds"].item()
+    assert 0 < saved < max(figures.get("perf/cpu_seconds", 0) for _, figures in resumed_log)
     untrained = TokenizerTraining(run, alone, None).average.model.state_dict()
     assert not torch.equal(whole["average.encoder.conv_in.weight"], untrained["encoder.conv_in.weight"])
 

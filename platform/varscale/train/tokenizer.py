@@ -70,7 +70,9 @@ class TokenizerTraining:
         self.model = VQVAE(run.vqvae).to(place.device)
         self.usage = CodeUsage(self.model, place)
         self.cpu_seconds = 0.0
-        """Of all workers' steps so far, earlier attempts included."""
+        """Of all workers' steps up to the last record, earlier attempts included."""
+        self.unrecorded_cpu_seconds = 0.0
+        """Of the steps between the last record and a checkpoint."""
         recipe = run.recipe
         self.average = AveragedModel(self.model, recipe.ema_decay)
         objective = TokenizerObjective(self.model, recipe)
@@ -160,7 +162,8 @@ class TokenizerTraining:
         if self._critic:
             self._critic.save(folder / CRITIC, position)
         if self.place.rank == 0:
-            state = self.average.model.state_dict() | {HITS: self.usage.hits, CPU: torch.tensor(self.cpu_seconds)}
+            spent = self.cpu_seconds + self.unrecorded_cpu_seconds
+            state = self.average.model.state_dict() | {HITS: self.usage.hits, CPU: torch.tensor(spent)}
             safetensors.torch.save_file({k: v.cpu().contiguous() for k, v in state.items()}, folder / STATE_FILE)
 
     def load(self, folder: Path) -> None:
@@ -206,6 +209,7 @@ def train(training: TokenizerTraining, data: TokenizerData, observer: Observer, 
                 observer.on_metrics(done, {schema.VAL + name: value for name, value in quality.items()})
             if done % run.checkpoint_every == 0 and done < run.steps:
                 with window.paused():
+                    training.unrecorded_cpu_seconds = window.cpu_seconds()
                     observer.on_checkpoint(done)
     return quality
 

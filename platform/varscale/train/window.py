@@ -39,19 +39,27 @@ class Window:
         yield
         self._clock = _Clock(before=stopped)
 
+    def cpu_seconds(self) -> float:
+        """CPU seconds of all ranks' steps since the last record; ranks ask together."""
+        return self._over_ranks([torch.tensor(self._clock.elapsed()[1], dtype=torch.float64)])[0]
+
     def close(self) -> dict[str, float]:
         """Means over the window and all ranks, images a second, CPU seconds of all ranks; then a new window begins."""
         names = sorted({name for figures in self._figures for name in figures})
         means = [torch.stack([f[name].double().cpu() for f in self._figures if name in f]).mean() for name in names]
         seconds, cpu_seconds = self._clock.elapsed()
-        sums = torch.stack([*means, torch.tensor(cpu_seconds, dtype=torch.float64)]).to(self._place.device)
-        if self._place.world_size > 1:
-            dist.all_reduce(sums)
-        *totals, cpu_seconds = sums.tolist()
+        *totals, cpu_seconds = self._over_ranks([*means, torch.tensor(cpu_seconds, dtype=torch.float64)])
         metrics = {name: total / self._place.world_size for name, total in zip(names, totals, strict=True)}
         metrics |= {schema.IMAGES_PER_S: len(self._figures) * self._batch / seconds, schema.CPU_SECONDS: cpu_seconds}
         self._figures, self._clock = [], _Clock()
         return metrics
+
+    def _over_ranks(self, figures: list[torch.Tensor]) -> list[float]:
+        """Sums of scalars over all ranks."""
+        sums = torch.stack(figures).to(self._place.device)
+        if self._place.world_size > 1:
+            dist.all_reduce(sums)
+        return sums.tolist()
 
 
 class _Clock:
