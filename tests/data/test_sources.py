@@ -238,7 +238,8 @@ def test_tables_by_split_with_class_names(tmp_path: Path) -> None:
         made = table(images, [i % 2 for i in range(len(images))])
         pq.write_table(made, tmp_path / "data" / f"{name}.parquet", row_group_size=40)
     pq.write_table(table(pictures("t", 5), [-1] * 5), tmp_path / "data" / "test-00000-of-00001.parquet")
-    (tmp_path / "README.md").write_text("about")
+    for name in ("README.md", "._train.parquet", "._logo.png"):
+        (tmp_path / name).write_text("no table")
     source = open_source(tmp_path, 0.1)
     files = {f"data/train-00000-of-00002/{i:08d}": image for i, image in enumerate(first)}
     files |= {f"data/train-00001-of-00002/{i:08d}": image for i, image in enumerate(second)}
@@ -248,7 +249,7 @@ def test_tables_by_split_with_class_names(tmp_path: Path) -> None:
     assert set(names(source).values()) == {"cat", "dog"}
     assert source.listing["split"].to_pylist() == ["train"] * 150 + ["val"] * 70
     assert source.notes == (
-        "not taken: 1 files, no Parquet (.md 1)",
+        "not taken: 3 files, no Parquet (.png 1, .parquet 1, .md 1)",
         "not taken: test-00000-of-00001.parquet, 5 test rows without labels",
     )
 

@@ -122,12 +122,12 @@ def test_the_tars_are_what_they_unpack_to(tmp_path: Path, truth: str) -> None:
 
 def test_names_may_be_others_and_what_is_not_taken_is_noted(tmp_path: Path) -> None:
     files = {"a.tar": train_tar(), "b.tar": tar_of({f"val/{name}": content for name, content in VAL.items()})}
-    extra = {"img_test.tar": tar_of({"test/1.JPEG": b"x"}), "bounding_boxes.tgz": b"", ".DS_Store": b""}
+    extra = {"img_test.tar": tar_of({"test/1.JPEG": b"x"}), "bounding_boxes.tgz": b"", "._a.tar": b"fork"}
     source = open_source(write(tmp_path, files | TRUTHS["devkit archive"] | extra), 0.1)
     assert contents(source) == UNPACKED
     assert source.notes == (
         "not taken: img_test.tar, test images without labels",
-        "not taken: 2 files, no tar and no ground truth (.DS_Store 1, .tgz 1)",
+        "not taken: 2 files, no tar and no ground truth (.tar 1, .tgz 1)",
     )
 
 

@@ -73,7 +73,7 @@ def open_class_tars(train: Location, val_fraction: float, notes: list[str]) -> S
 
 def is_tar(path: str) -> bool:
     """Whether a path at a folder's top is a tar of images by its name."""
-    return "/" not in path and path.lower().endswith(".tar") and "devkit" not in path.lower()
+    return re.fullmatch(r"(?!\.|.*devkit)[^/]*\.tar", path, re.IGNORECASE) is not None
 
 
 def _is_part(path: str) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow.compute as pc
 
 from varscale.data.schema import MANIFEST
 from varscale.data.sources.folders import list_files, open_folder
 from varscale.data.sources.ilsvrc import has_class_tars, is_tar, open_class_tars, open_ilsvrc
-from varscale.data.sources.layout import IMAGE, not_taken
+from varscale.data.sources.layout import HIDDEN, IMAGE, not_taken
 from varscale.data.sources.listing import Source, first_line
 from varscale.data.sources.shards import open_shards
 from varscale.data.sources.tables import open_tables
@@ -55,16 +55,13 @@ def _open_folder(place: Location, val_fraction: float) -> Source:
     if (place / MANIFEST).is_file():
         return open_shards(place)
     files = list_files(place)
-    if not pc.any(pc.match_substring_regex(files["path"], IMAGE, ignore_case=True), min_count=0).as_py():
+    seen = files["path"].filter(pc.invert(pc.match_substring_regex(files["path"], HIDDEN)))
+    if not pc.any(pc.match_substring_regex(seen, IMAGE, ignore_case=True), min_count=0).as_py():
         paths = sorted(files["path"].to_pylist())
-        tables = {path: place / path for path in paths if path.endswith(PARQUET) and not _is_hidden(path)}
+        tables = {path: place / path for path in sorted(seen.to_pylist()) if path.endswith(PARQUET)}
         if tables:
             notes = not_taken("no Parquet", [path for path in paths if path not in tables])
             return open_tables(place, tables, val_fraction, notes)
         if any(is_tar(path) for path in paths):
             return open_ilsvrc(place, paths, val_fraction)
     return open_folder(place, files, val_fraction)
-
-
-def _is_hidden(path: str) -> bool:
-    return any(part.startswith(".") for part in PurePosixPath(path).parts)

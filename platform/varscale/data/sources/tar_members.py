@@ -1,7 +1,7 @@
 """The members of a tar from their headers alone: ustar, GNU and pax.
 
-The standard library's ``tarfile`` takes many times as long a header, which makes minutes of ImageNet's 1.28 M; it keeps
-an object for each; and it takes a damaged header for the archive's end, so that what follows is lost without a word.
+The standard library's ``tarfile`` takes three times as long a header, keeps an object for each of ImageNet's 1.28 M,
+and takes a damaged header for the archive's end, so that what follows is lost without a word.
 """
 
 from __future__ import annotations
