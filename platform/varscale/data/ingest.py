@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from PIL import UnidentifiedImageError
 
 from varscale.data.images import decode, resize_shorter
-from varscale.data.schema import IMAGE_SCHEMA, MANIFEST, ImageManifest, Shard, write_manifest
-from varscale.data.sources import SPLITS, SourceImage, open_source
+from varscale.data.schema import IMAGE_SCHEMA, MANIFEST, SPLITS, ImageManifest, Shard, write_manifest
+from varscale.data.sources import Source, open_source
 from varscale.errors import UserError
 from varscale.locations import Location
 from varscale.progress import Progress
@@ -49,16 +49,16 @@ def ingest(source: Path, dest: Path, options: IngestOptions) -> ImageManifest:
         UserError: unusable source or destination, nothing readable in a split, or, under ``strict``, in an image.
     """
     _check_dest(source, dest)
-    with open_source(source, options.val_fraction) as images, atomic_folder(dest) as folder:
-        classes = tuple(sorted({image.class_name for image in images}))
-        progress = Progress("ingest", len(images), "images")
+    images = open_source(source, options.val_fraction)
+    classes = images.classes
+    with atomic_folder(dest) as folder:
+        progress = Progress("ingest", images.listing.num_rows, "images")
         content = hashlib.sha256("\n".join(classes).encode())
         splits: dict[str, tuple[Shard, ...]] = {}
         rejected: dict[str, str] = {}
         counts = {split: [0] * len(classes) for split in SPLITS}
         for split in SPLITS:
-            chosen = [image for image in images if image.split == split]
-            rows = _rows(chosen, classes, options, rejected, progress)
+            rows = _rows(images, split, options, rejected, progress)
             splits[split] = tuple(
                 _write_shards(folder, split, _counted(rows, counts[split]), options.shard_mib, content)
             )
@@ -90,25 +90,27 @@ def _check_dest(source: Path, dest: Path) -> None:
 
 
 def _rows(
-    images: list[SourceImage],
-    classes: tuple[str, ...],
+    images: Source,
+    split: str,
     options: IngestOptions,
     rejected: dict[str, str],
     progress: Progress,
 ) -> Iterator[dict]:
-    label_of = {name: label for label, name in enumerate(classes)}
+    first = images.listing["split"].to_pylist().index(split)
+    last = first + images.listing["split"].to_pylist().count(split)
     with ThreadPoolExecutor() as pool:  # decoding and encoding release the interpreter lock
-        for start in range(0, len(images), CHUNK):
-            chunk = images[start : start + CHUNK]
-            payloads = [image.read() for image in chunk]
+        for start in range(first, last, CHUNK):
+            stop = min(start + CHUNK, last)
+            chunk = images.listing.slice(start, stop - start).to_pylist()
+            payloads = images.read(start, stop)
             for image, outcome in zip(chunk, pool.map(lambda p: _prepare(p, options), payloads), strict=True):
                 progress.advance(1)
                 if isinstance(outcome, str):
                     if options.strict:
-                        raise UserError(f"{image.key}: {outcome} (leave out --strict to list such images and go on)")
-                    rejected[image.key] = outcome
+                        raise UserError(f"{image['key']}: {outcome} (leave out --strict to list such images and go on)")
+                    rejected[image["key"]] = outcome
                     continue
-                yield {"key": image.key, "label": label_of[image.class_name], **outcome}
+                yield {"key": image["key"], "label": image["label"], **outcome}
 
 
 def _counted(rows: Iterator[dict], counts: list[int]) -> Iterator[dict]:
