@@ -7,7 +7,7 @@ from pathlib import Path
 from varscale.data.images import ViewRule
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.schema import MANIFEST, read_image_manifest
-from varscale.data.sources import listing_digest, open_source
+from varscale.data.sources import open_source
 from varscale.data.tokenise import TokeniseJob, token_key
 from varscale.errors import UserError
 from varscale.locations import Location
@@ -47,8 +47,7 @@ def _class_count(data: Data) -> int:
     source = Path(data.source)
     if (source / MANIFEST).is_file():
         return len(read_image_manifest(Location.of(source)).classes)
-    with open_source(source, data.val_fraction) as images:
-        return len({image.class_name for image in images})
+    return len(open_source(source, data.val_fraction).classes)
 
 
 def image_folder(data: Data, store: Path) -> Path:
@@ -56,7 +55,7 @@ def image_folder(data: Data, store: Path) -> Path:
     source = Path(data.source)
     if (source / MANIFEST).is_file():
         return source
-    listing = listing_digest(source, data.val_fraction)
+    listing = open_source(source, data.val_fraction).digest()
     return store / "images" / f"{source.name.split('.')[0]}-{_stored_side(data)}-{listing[:8]}"
 
 

@@ -1,0 +1,100 @@
+"""Images that are rows of Parquet files: opening, sizes from the footer alone, and reading by row group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from varscale.data.sources.listing import first_line
+from varscale.errors import UserError
+from varscale.locations import Location
+
+BATCH = 32
+"""Images decoded from Parquet at once."""
+READ_BYTES = 4 * 2**20
+"""Read at once, so that memory does not grow with a file's row groups."""
+
+
+def open_parquet(stream: pa.NativeFile, place: Location) -> pq.ParquetFile:
+    """An open file as Parquet.
+
+    Raises:
+        UserError: it is none, or cut off.
+    """
+    try:
+        return pq.ParquetFile(stream, buffer_size=READ_BYTES, pre_buffer=False)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{place}: no whole Parquet file: {first_line(error)}") from error
+
+
+def row_sizes(metadata: pq.FileMetaData, column: str, place: Location) -> np.ndarray:
+    """Bytes of each row's ``column`` (int64) as the footer tells: the mean of its row group.
+
+    Raises:
+        UserError: the footer tells of rows without bytes.
+    """
+    sizes, begin = [np.zeros(0, np.int64)], 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        chunks = (group.column(i) for i in range(group.num_columns))
+        chunk = next(chunk for chunk in chunks if chunk.path_in_schema == column)
+        end = begin + group.num_rows
+        if chunk.statistics is not None and chunk.statistics.has_null_count and chunk.statistics.null_count:
+            raise UserError(
+                f"{place}: {chunk.statistics.null_count} of the rows {begin} to {end - 1} have no {column};"
+                " wanted the encoded images themselves, not their paths"
+            )
+        sizes.append(np.full(group.num_rows, chunk.total_uncompressed_size // max(1, group.num_rows), np.int64))
+        begin = end
+    return np.concatenate(sizes)
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Each image is ``column`` of row ``row`` in ``files[file]``; file and row are columns of the listing."""
+
+    files: tuple[Location, ...]
+    column: str
+    """Dotted where it is a field of a struct."""
+
+    def read(self, rows: pa.Table) -> Iterator[bytes]:
+        """See :class:`varscale.data.sources.listing.Reader`."""
+        file, row = rows["file"].to_numpy(), rows["row"].to_numpy()
+        # One pass over a file serves rows as long as they go upwards in it.
+        cuts = np.flatnonzero((np.diff(file) != 0) | (np.diff(row) <= 0)) + 1
+        for begin, end in zip([0, *cuts], [*cuts, len(row)], strict=True):
+            if begin < end:
+                yield from self._pass(self.files[file[begin]], row[begin:end])
+
+    def _pass(self, place: Location, wanted: np.ndarray) -> Iterator[bytes]:
+        """Rows of one file, ascending."""
+        with place.open() as stream:
+            parquet = open_parquet(stream, place)
+            begin = 0
+            for group in range(parquet.num_row_groups):
+                end = begin + parquet.metadata.row_group(group).num_rows
+                inside = wanted[(wanted >= begin) & (wanted < end)]
+                if len(inside):
+                    yield from self._group(parquet, group, inside, begin, place)
+                begin = end
+
+    def _group(
+        self, parquet: pq.ParquetFile, group: int, wanted: np.ndarray, begin: int, place: Location
+    ) -> Iterator[bytes]:
+        """Rows of one row group that starts at row ``begin``; pages behind the last of them stay unread."""
+        for batch in parquet.iter_batches(BATCH, row_groups=[group], columns=[self.column]):
+            images = batch.column(0)
+            if pa.types.is_struct(images.type):
+                images = images.field(0)
+            for row in wanted[(wanted >= begin) & (wanted < begin + len(images))]:
+                image = images[row - begin].as_py()
+                if image is None:
+                    raise UserError(f"{place}: row {row}: no {self.column}; wanted the encoded image, not its path")
+                yield image
+            begin += len(images)
+            if begin > wanted[-1]:
+                return

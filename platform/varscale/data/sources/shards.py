@@ -1,0 +1,61 @@
+"""Image shards as a source: keys, splits, labels and class names stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from varscale.data.schema import IMAGE_SCHEMA, SPLITS, Shard, read_image_manifest
+from varscale.data.sources.listing import Source, listed
+from varscale.data.sources.reading import in_order, read_threads
+from varscale.data.sources.rows import RowReader, open_parquet, row_sizes
+from varscale.errors import UserError
+from varscale.locations import Location
+
+
+def open_shards(place: Location) -> Source:
+    """The source that an image data set is.
+
+    Raises:
+        UserError: unknown format, a shard that is gone or not what the manifest says, a label out of range.
+    """
+    manifest = read_image_manifest(place)
+    shards = [(split, shard) for split in SPLITS for shard in manifest.splits.get(split, ())]
+
+    def look(item: tuple[int, tuple[str, Shard]]) -> pa.Table:
+        number, (split, shard) = item
+        return _rows(place / shard.file, number, split, shard.rows, len(manifest.classes))
+
+    tables = list(in_order(look, enumerate(shards), read_threads(place)))
+    if not tables:
+        raise UserError(f"{place}: its manifest names no shard")
+    left_out = [f"{manifest.rejected} images were left out when these shards were made"] if manifest.rejected else []
+    reader = RowReader(tuple(place / shard.file for _, shard in shards), "image")
+    return listed(place, pa.concat_tables(tables), manifest.classes, left_out, reader)
+
+
+def _rows(place: Location, number: int, split: str, count: int, classes: int) -> pa.Table:
+    """The listing's rows of a shard, which is ``number`` among the reader's files."""
+    with place.open() as stream:
+        parquet = open_parquet(stream, place)
+        if not parquet.schema_arrow.equals(IMAGE_SCHEMA):
+            raise UserError(f"{place}: columns {', '.join(parquet.schema_arrow.names)}; wanted those of an image shard")
+        if parquet.metadata.num_rows != count:
+            raise UserError(f"{place}: {parquet.metadata.num_rows} rows; wanted the manifest's {count}")
+        table = parquet.read(columns=["key", "label"])
+        sizes = row_sizes(parquet.metadata, "image", place)
+    wrong = pc.or_(pc.less(table["label"], 0), pc.greater_equal(table["label"], classes)).fill_null(True)
+    if pc.any(wrong, min_count=0).as_py():
+        row = pc.index(wrong, True).as_py()
+        raise UserError(f"{place}: row {row}: label {table['label'][row]}; wanted 0 to {classes - 1}")
+    return pa.table(
+        {
+            "key": table["key"],
+            "split": pa.repeat(split, count),
+            "label": table["label"],
+            "size": pa.array(sizes, pa.int64()),
+            "file": pa.repeat(pa.scalar(number, pa.int32()), count),
+            "row": pa.array(np.arange(count), pa.int32()),
+        }
+    )

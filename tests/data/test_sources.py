@@ -1,0 +1,356 @@
+"""Sources: class folders, tars of them, Parquet tables, image shards; on disk and behind URLs."""
+
+import io
+import json
+import pickle
+import tarfile
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from varscale.data.schema import IMAGE_SCHEMA, ImageManifest, Shard, write_manifest
+from varscale.data.sources import Source, open_source
+from varscale.errors import UserError
+from varscale.locations import Location
+
+DRAWN = {f"{name}/{i:02d}.png": f"{name}{i}".encode() * (i + 1) for name in ("cat", "dog") for i in range(20)}
+SPLIT = {f"{split}/{key}": content + split.encode() for split in ("train", "val") for key, content in DRAWN.items()}
+
+
+def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    return folder
+
+
+def write_tar(archive: Path, files: dict[str, bytes], top: str = "", kind: int = tarfile.GNU_FORMAT) -> Path:
+    with tarfile.open(archive, "w", format=kind) as tar:
+        for path, content in files.items():
+            member = tarfile.TarInfo(top + path)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return archive
+
+
+def contents(source: Source) -> dict[str, bytes]:
+    keys = source.listing["key"].to_pylist()
+    return dict(zip(keys, source.read(0, len(keys)), strict=True))
+
+
+def names(source: Source) -> dict[str, str]:
+    """Key -> class."""
+    labels = source.listing["label"].to_pylist()
+    return dict(zip(source.listing["key"].to_pylist(), (source.classes[label] for label in labels), strict=True))
+
+
+def check(source: Source, files: dict[str, bytes]) -> None:
+    """A source lists just these files, in order, and reads them by any range, here and after pickling."""
+    assert contents(source) == files
+    rows = [(row["split"], row["key"]) for row in source.listing.to_pylist()]
+    assert rows == sorted(rows)
+    assert source.listing.schema.field("label").type == pa.int32()
+    assert source.listing.schema.field("size").type == pa.int64()
+    other = pickle.loads(pickle.dumps(source))  # noqa: S301
+    expected = [files[key] for _, key in rows]
+    for start, stop in ((0, 1), (3, 17), (len(rows) - 2, len(rows)), (5, 5)):
+        assert list(other.read(start, stop)) == expected[start:stop]
+    assert other.digest() == source.digest()
+
+
+def test_class_folders_with_splits(tmp_path: Path) -> None:
+    source = open_source(write_folder(tmp_path, SPLIT), 0.1)
+    check(source, SPLIT)
+    assert source.classes == ("cat", "dog")
+    assert source.notes == ()
+    assert set(source.listing["size"].to_pylist()) == {len(content) for content in SPLIT.values()}
+    assert all(row["split"] == row["key"].split("/")[0] for row in source.listing.to_pylist())
+    assert all(name == key.split("/")[1] for key, name in names(source).items())
+
+
+def test_class_folders_without_splits_draw_them_by_key(tmp_path: Path) -> None:
+    source = open_source(write_folder(tmp_path, DRAWN), 0.2)
+    check(source, DRAWN)
+    drawn = source.listing.filter(pc.equal(source.listing["split"], "val"))["key"].to_pylist()
+    assert drawn == ["cat/09.png", "cat/10.png", "cat/13.png", "cat/17.png", "cat/19.png", "dog/10.png", "dog/19.png"]
+    more = open_source(write_folder(tmp_path, {"bird/1.png": b"b"}), 0.2)
+    assert set(drawn) <= set(more.listing.filter(pc.equal(more.listing["split"], "val"))["key"].to_pylist())
+
+
+def test_suffixes_in_any_case_and_deep_folders_are_images_and_the_rest_is_noted(tmp_path: Path) -> None:
+    images = {
+        f"cat/deep/er/{i}.{suffix}": b"i" for i, suffix in enumerate(("JPG", "jpeg", "PnG", "webp", "BMP", "gif"))
+    }
+    others = {"cat/.DS_Store": b"", "cat/._1.jpg": b"", "cat/a.txt": b"", "README": b"", "b.txt": b""}
+    source = open_source(write_folder(tmp_path, DRAWN | images | others), 0.2)
+    check(source, DRAWN | images)
+    assert source.notes == (
+        "not taken: 2 files, hidden (.DS_Store 1, .jpg 1)",
+        "not taken: 3 files, no image by suffix (.txt 2, README 1)",
+    )
+
+
+def test_validation_and_test_folders_stand_for_val(tmp_path: Path) -> None:
+    train = {f"train/{key}": content for key, content in DRAWN.items()}
+    validation = {f"validation/{key}": content for key, content in DRAWN.items()}
+    test = {f"test/{i}.png": b"unlabelled" for i in range(3)}
+    source = open_source(write_folder(tmp_path / "a", train | validation | test), 0.1)
+    check(source, train | validation)
+    assert source.notes == ("validation/ is the val split", "not taken: 3 images in test/")
+    labelled = {f"test/{key}": content for key, content in DRAWN.items()}
+    source = open_source(write_folder(tmp_path / "b", train | labelled), 0.1)
+    check(source, train | labelled)
+    assert source.notes == ("test/ is the val split",)
+
+
+def test_a_class_may_be_called_train_or_test(tmp_path: Path) -> None:
+    files = DRAWN | {"train/locomotive.png": b"choo", "test/tube.png": b"glass"}
+    source = open_source(write_folder(tmp_path, files), 0.2)
+    check(source, files)
+    assert source.classes == ("cat", "dog", "test", "train")
+
+
+@pytest.mark.parametrize("top", ["", "./", "pictures/", "./pictures/", "/pictures/", "../pictures/"])
+@pytest.mark.parametrize("files", [DRAWN, SPLIT], ids=["drawn", "splits"])
+def test_a_tar_is_its_folder(tmp_path: Path, files: dict[str, bytes], top: str) -> None:
+    folder = open_source(write_folder(tmp_path / "folder", files), 0.2)
+    archive = open_source(write_tar(tmp_path / "a.tar", files, top), 0.2)
+    check(archive, files)
+    assert archive.digest() == folder.digest()
+    assert archive.listing.select(["key", "split", "label", "size"]).equals(
+        folder.listing.select(["key", "split", "label", "size"])
+    )
+
+
+def test_a_tar_of_a_single_class_keeps_its_folder(tmp_path: Path) -> None:
+    files = {key: content for key, content in DRAWN.items() if key.startswith("cat")}
+    assert open_source(write_tar(tmp_path / "a.tar", files), 0.2).classes == ("cat",)
+
+
+def test_links_in_a_tar_are_noted(tmp_path: Path) -> None:
+    archive = write_tar(tmp_path / "a.tar", DRAWN)
+    with tarfile.open(archive, "a") as tar:
+        link = tarfile.TarInfo("cat/link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "00.png"
+        tar.addfile(link)
+    source = open_source(archive, 0.2)
+    check(source, DRAWN)
+    assert source.notes == ("not taken: 1 tar members of kind link",)
+
+
+def test_the_digest_follows_all_that_is_listed(tmp_path: Path) -> None:
+    first = open_source(write_folder(tmp_path / "a", DRAWN), 0.2).digest()
+    assert open_source(write_folder(tmp_path / "b", DRAWN), 0.2).digest() == first
+    assert open_source(tmp_path / "a", 0.3).digest() != first
+    longer = DRAWN | {"cat/00.png": DRAWN["cat/00.png"] + b"!"}
+    assert open_source(write_folder(tmp_path / "c", longer), 0.2).digest() != first
+    moved = {key.replace("cat/", "cow/"): content for key, content in DRAWN.items()}
+    assert open_source(write_folder(tmp_path / "d", moved), 0.2).digest() != first
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, r"no \.jpg/.* image here; wanted class folders"),
+        ({"cat/a.tif": b""}, r"no \.jpg/.*no image by suffix \(\.tif 1\)"),
+        ({"lonely.png": b""} | DRAWN, r"'lonely\.png' is not inside a class folder"),
+        ({"train/a.png": b"", "val/cat/a.png": b""}, r"'train/a\.png' is not inside a class folder"),
+        ({"train/cat/a.png": b""}, r"holds train/ only; wanted train/ and val/"),
+        ({"cat/00.png": b""}, r"no image for split 'val'"),
+    ],
+)
+def test_folders_of_another_layout_are_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        open_source(write_folder(tmp_path, files), 0.2)
+
+
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing there"):
+        open_source(tmp_path / "nowhere", 0.1)
+    (tmp_path / "words.tar").write_text("words " * 200)
+    with pytest.raises(UserError, match=r"words\.tar: not a tar: no header"):
+        open_source(tmp_path / "words.tar", 0.1)
+    twice = write_tar(tmp_path / "twice.tar", {"cat/a.png": b"1", "./cat/a.png": b"2"} | DRAWN)
+    with pytest.raises(UserError, match=r"twice\.tar: 'cat/a\.png' is there more than once"):
+        open_source(twice, 0.1)
+
+
+def test_an_image_that_changed_since_it_was_listed_is_named(tmp_path: Path) -> None:
+    source = open_source(write_folder(tmp_path, SPLIT), 0.1)
+    (tmp_path / "train" / "cat" / "00.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"train/cat/00\.png: 0 bytes where 9 were listed"):
+        list(source.read(0, 1))
+    (tmp_path / "train" / "cat" / "00.png").unlink()
+    with pytest.raises(UserError, match=r"train/cat/00\.png: no such file"):
+        list(source.read(0, 1))
+
+
+@pytest.mark.parametrize("scheme", ["memory://sources", "fsspec+file://"])
+def test_urls_are_as_good_as_paths(tmp_path: Path, scheme: str) -> None:
+    url = f"{scheme}{tmp_path}"
+    if scheme.startswith("memory"):
+        for path, content in SPLIT.items():
+            fsspec.filesystem("memory").pipe(f"/sources{tmp_path}/folder/{path}", content)
+        archive = write_tar(tmp_path / "a.tar", SPLIT).read_bytes()
+        fsspec.filesystem("memory").pipe(f"/sources{tmp_path}/a.tar", archive)
+    else:
+        write_folder(tmp_path / "folder", SPLIT)
+        write_tar(tmp_path / "a.tar", SPLIT)
+    folder, archive = open_source(f"{url}/folder", 0.1), open_source(f"{url}/a.tar", 0.1)
+    check(folder, SPLIT)
+    check(archive, SPLIT)
+    assert folder.digest() == archive.digest()
+
+
+FEATURES = {
+    "info": {"features": {"image": {"_type": "Image"}, "label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}
+}
+
+
+def table(images: list[bytes | None], labels: list, named: bool = True, **renamed: str) -> pa.Table:
+    pictures = [{"bytes": image, "path": "somewhere"} for image in images]
+    made = pa.table(
+        {
+            "image": pa.array(pictures, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            "label": pa.array(labels),
+        }
+    )
+    made = made.rename_columns([renamed.get(name, name) for name in made.column_names])
+    return made.replace_schema_metadata({"huggingface": json.dumps(FEATURES)}) if named else made
+
+
+def pictures(word: str, count: int) -> list[bytes]:
+    return [f"{word}{i}".encode() * (1 + i % 7) for i in range(count)]
+
+
+def test_tables_by_split_with_class_names(tmp_path: Path) -> None:
+    first, second, held_out = pictures("a", 100), pictures("b", 50), pictures("v", 70)
+    (tmp_path / "data").mkdir()
+    for name, images in (
+        ("train-00000-of-00002", first),
+        ("train-00001-of-00002", second),
+        ("validation-00000-of-00001", held_out),
+    ):
+        made = table(images, [i % 2 for i in range(len(images))])
+        pq.write_table(made, tmp_path / "data" / f"{name}.parquet", row_group_size=40)
+    pq.write_table(table(pictures("t", 5), [-1] * 5), tmp_path / "data" / "test-00000-of-00001.parquet")
+    (tmp_path / "README.md").write_text("about")
+    source = open_source(tmp_path, 0.1)
+    files = {f"data/train-00000-of-00002/{i:08d}": image for i, image in enumerate(first)}
+    files |= {f"data/train-00001-of-00002/{i:08d}": image for i, image in enumerate(second)}
+    files |= {f"data/validation-00000-of-00001/{i:08d}": image for i, image in enumerate(held_out)}
+    check(source, files)
+    assert source.classes == ("cat", "dog")
+    assert set(names(source).values()) == {"cat", "dog"}
+    assert source.listing["split"].to_pylist() == ["train"] * 150 + ["val"] * 70
+    assert source.notes == (
+        "not taken: 1 files, no Parquet (.md 1)",
+        "not taken: test-00000-of-00001.parquet, 5 test rows without labels",
+    )
+
+
+def test_tables_without_split_names_draw_by_key(tmp_path: Path) -> None:
+    images = pictures("a", 200)
+    pq.write_table(table(images, [i % 3 for i in range(200)], named=False, label="labels"), tmp_path / "all.parquet")
+    for place in (tmp_path, tmp_path / "all.parquet"):
+        source = open_source(place, 0.25)
+        check(source, {f"all/{i:08d}": image for i, image in enumerate(images)})
+        assert source.classes == ("0", "1", "2")
+        assert 20 < pc.sum(pc.equal(source.listing["split"], "val")).as_py() < 80
+        assert all(int(name) == int(key[-8:]) % 3 for key, name in names(source).items())
+
+
+def test_labelled_test_tables_stand_in_for_a_missing_validation(tmp_path: Path) -> None:
+    pq.write_table(table(pictures("a", 30), [0, 1] * 15), tmp_path / "train-0.parquet")
+    drawn = open_source(tmp_path, 0.3)
+    assert drawn.notes == ("no validation file: a share of 0.3 of the training rows is the val split",)
+    pq.write_table(table(pictures("t", 10), [0, 1] * 5), tmp_path / "test-0.parquet")
+    source = open_source(tmp_path, 0.3)
+    assert source.listing["split"].to_pylist() == ["train"] * 30 + ["val"] * 10
+    assert source.notes == ("the test files are the val split",)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (table([b"a"], ["cat"]), r"label: string; wanted image: struct<bytes: binary, path: string> and label"),
+        (table([b"a"], [0], image="img"), r"columns img: struct.*label: int64; wanted image"),
+        (table([b"a", b"b"], [0, None]), r"x\.parquet: row 1: label null; wanted 0 to 1"),
+        (table([b"a", b"b", b"c"], [0, 1, 2]), r"x\.parquet: row 2: label 2; wanted 0 to 1"),
+        (table([b"a", b"b"], [0, -3], named=False), r"x\.parquet: row 1: label -3; wanted 0 to"),
+        (table([b"a", None], [0, 0]), r"x\.parquet: 1 of the rows 0 to 1 have no image\.bytes"),
+    ],
+)
+def test_tables_of_another_kind_are_refused(tmp_path: Path, made: pa.Table, message: str) -> None:
+    pq.write_table(made, tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=message):
+        open_source(tmp_path, 0.5)
+
+
+def test_missing_bytes_that_no_footer_tells_are_found_in_reading(tmp_path: Path) -> None:
+    made = table([b"a", b"b", None, *pictures("c", 30)], [0] * 33)
+    pq.write_table(made, tmp_path / "x.parquet", write_statistics=False)
+    source = open_source(tmp_path, 0.3)
+    with pytest.raises(UserError, match=r"x\.parquet: row 2: no image\.bytes"):
+        list(source.read(0, 33))
+
+
+def test_a_cut_off_table_is_refused(tmp_path: Path) -> None:
+    pq.write_table(table(pictures("a", 30), [0] * 30), tmp_path / "x.parquet")
+    (tmp_path / "x.parquet").write_bytes((tmp_path / "x.parquet").read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"x\.parquet: no whole Parquet file"):
+        open_source(tmp_path, 0.5)
+
+
+def write_shards(folder: Path, keys: dict[str, list[str]]) -> dict[str, bytes]:
+    """Image shards of two files a split, in the keys' order; returns key -> bytes."""
+    folder.mkdir()
+    images = {key: f"image {key}".encode() for split in keys.values() for key in split}
+    splits = {}
+    for split, held in keys.items():
+        shards = []
+        for number, part in enumerate((held[: len(held) // 2], held[len(held) // 2 :])):
+            rows = [
+                {"key": key, "label": int(key[-1]) % 3, "image": images[key], "width": 1, "height": 1} for key in part
+            ]
+            name = f"{split}-{number:05d}.parquet"
+            pq.write_table(pa.Table.from_pylist(rows, IMAGE_SCHEMA), folder / name, row_group_size=7)
+            shards.append(Shard(file=name, rows=len(part), bytes=1, sha256=""))
+        splits[split] = tuple(shards)
+    manifest = ImageManifest(
+        classes=("x", "y", "z"),
+        splits=splits,
+        counts={},
+        source="s",
+        options={},
+        rejected=2,
+        fingerprint="",
+        key="",
+    )
+    write_manifest(Location.of(folder), manifest)
+    return images
+
+
+def test_image_shards_are_a_source_whatever_their_order(tmp_path: Path) -> None:
+    keys = {"train": [f"t/{i * 37 % 100:03d}" for i in range(100)], "val": [f"v/{i:03d}" for i in range(20)]}
+    images = write_shards(tmp_path / "shards", keys)
+    source = open_source(tmp_path / "shards", 0.1)
+    check(source, images)
+    assert source.classes == ("x", "y", "z")
+    assert all(name == "xyz"[int(key[-1]) % 3] for key, name in names(source).items())
+    assert source.listing["split"].to_pylist() == ["train"] * 100 + ["val"] * 20
+    assert source.notes == ("2 images were left out when these shards were made",)
+
+
+def test_broken_image_shards_are_refused(tmp_path: Path) -> None:
+    write_shards(tmp_path / "shards", {"train": ["a/1", "a/2"], "val": ["b/1", "b/2"]})
+    (tmp_path / "shards" / "val-00001.parquet").rename(tmp_path / "shards" / "val-00000.parquet")
+    with pytest.raises(UserError, match=r"val-00001\.parquet: no such file"):
+        open_source(tmp_path / "shards", 0.1)
+    (tmp_path / "shards" / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match=r"manifest\.json: field"):
+        open_source(tmp_path / "shards", 0.1)
