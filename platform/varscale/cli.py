@@ -225,7 +225,7 @@ def evaluate(
     if shards.manifest.tokenizer_fingerprint != vqvae.fingerprint:
         raise UserError(f"{tokens}: made by another tokenizer than {tokenizer}")
     quantizer = vqvae.model.quantize
-    for name, value in validation_metrics(model, quantizer, shards.tokens[:, 0], shards.labels, batch=128).items():
+    for name, value in validation_metrics(model, quantizer, shards.first_views(), shards.labels, batch=128).items():
         print(f"{name:<16} {value:.6f}")
 
 

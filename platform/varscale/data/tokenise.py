@@ -153,7 +153,7 @@ def _encode_part(job: TokeniseJob, folder: Path, split: str, number: int, start:
     tokens = np.concatenate(pieces)
     schema = token_schema(tokens.shape[1])
     columns = {
-        "key": [shards.keys[row] for row, _ in rows],
+        "key": [shards.key(row) for row, _ in rows],
         "label": [int(shards.labels[row]) for row, _ in rows],
         "view": [view for _, view in rows],
         "tokens": pa.FixedSizeListArray.from_arrays(pa.array(tokens.ravel()), tokens.shape[1]),
@@ -167,7 +167,7 @@ def _encode_part(job: TokeniseJob, folder: Path, split: str, number: int, start:
 def _view(job: TokeniseJob, shards: ImageShards, split: str, row: int, view: int) -> np.ndarray:
     encoded = shards.encoded(row)
     if split == "train":
-        return training_view(encoded, job.rule, job.seed, shards.keys[row], view)
+        return training_view(encoded, job.rule, job.seed, shards.key(row), view)
     return validation_view(encoded, job.rule)
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from lawfit import schema
+from varscale.data.batches import TokenBatches
 from varscale.data.loader import TokenShards
 from varscale.data.tokenise import REFERENCE
 from varscale.evaluate.frechet import Moments
@@ -25,7 +26,7 @@ from varscale.plan import Cell
 from varscale.spec import Evaluation
 from varscale.train.engine import EngineSettings, ZeroEngine
 from varscale.train.launch import enter_rank
-from varscale.train.loop import Place, TrainingData, flops_at, train
+from varscale.train.loop import Batches, Place, TrainingData, flops_at, train
 from varscale.train.observer import TAG_RESUMED, RayObserver, latest_checkpoint, records_reach
 
 MODEL_FILE = "model.safetensors"
@@ -55,9 +56,7 @@ def run_rank(job: CellJob) -> None:
     cell = job.cell
     place = enter_rank(cell.resources.cpus_per_worker)
     tokenizer = load_model(job.tokenizer, VQVAE).model.to(place.device).requires_grad_(False)
-    data = TrainingData(
-        TokenShards(job.tokens, "train"), TokenShards(job.tokens, "val"), tokenizer.quantize, job.evaluation.batch
-    )
+    data = TrainingData(_batches(job, place), TokenShards(job.tokens, "val"), tokenizer.quantize, job.evaluation.batch)
     torch.manual_seed(cell.seed)
     model = VAR(cell.var, checkpoint_blocks=cell.activation_checkpointing)
     init_weights(model, adaln_gamma=cell.optimizer.adaln_gamma)
@@ -72,6 +71,12 @@ def run_rank(job: CellJob) -> None:
         dist.barrier()
         _assess(job, tokenizer, data, place)
     ray.train.report({"step": cell.steps})
+
+
+def _batches(job: CellJob, place: Place) -> Batches:
+    cell = job.cell
+    share = cell.micro_batch * cell.accumulation
+    return TokenBatches(TokenShards(job.tokens, "train"), cell.seed, cell.batch, share, place.rank)
 
 
 def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
