@@ -15,6 +15,7 @@ import pytest
 import ray
 import torch
 
+from varscale.cli import app, main
 from varscale.data.assembly import UNFINISHED, Assembly
 from varscale.data.encoder import PICTURE, QUALITY, REFERENCE, TokeniseJob
 from varscale.data.images import ViewRule, training_view, validation_view
@@ -333,6 +334,25 @@ def test_a_destination_that_holds_something_else_is_left_alone(
         with pytest.raises(UserError, match=message):
             tokenise(replace(job, seed=77), Location.of(place))
         assert content(place) == before
+
+
+def test_what_is_missing_is_one_line_before_ray_starts(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: TokeniseJob
+) -> None:
+    weights = str(job.tokenizer)
+    for arguments, message in (
+        ([str(tmp_path), weights], f"{tmp_path}: no manifest.json here; wanted an image data set"),
+        ([str(images), "none.safetensors"], "none.safetensors: no such file; wanted a tokenizer"),
+        ([str(images), weights, "--patch-nums", "1,x"], "--patch-nums 1,x: wanted whole numbers with commas"),
+    ):
+        monkeypatch.setattr("sys.argv", ["varscale", "tokenise", *arguments[:2], str(tmp_path / "o"), *arguments[2:]])
+        with pytest.raises(SystemExit) as ended:
+            main(app)
+        assert ended.value.code == 2
+        told = capsys.readouterr().err
+        assert message in told
+        assert told.count("\n") == 1
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_disk_that_fills_leaves_nothing_that_looks_whole(job: TokeniseJob, tmp_path: Path) -> None:
