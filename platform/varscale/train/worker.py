@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from varscale.data.tokenise import REFERENCE
 from varscale.evaluate.frechet import Moments
 from varscale.evaluate.pictures import save_grid
 from varscale.evaluate.sample import GRID_COLUMNS, class_grid, sample_frechet_distance
+from varscale.locations import Location
 from varscale.models.sampling import SamplingConfig
 from varscale.models.store import MASK, load_model, save_model
 from varscale.models.var import VAR, init_weights
@@ -39,7 +43,7 @@ class CellJob:
 
     cell: Cell
     evaluation: Evaluation
-    tokens: Path
+    tokens: Path | Location
     tokenizer: Path
     output: Path
     """Where the exported model and the sample grid go."""
@@ -49,6 +53,8 @@ class CellJob:
     """MLflow run."""
     recorder: Any
     """Handle of the Recorder actor."""
+    cache_bytes: int
+    """Most that a node's copies of shards in object storage may take."""
 
 
 def run_rank(job: CellJob) -> None:
@@ -56,27 +62,33 @@ def run_rank(job: CellJob) -> None:
     cell = job.cell
     place = enter_rank(cell.resources.cpus_per_worker)
     tokenizer = load_model(job.tokenizer, VQVAE).model.to(place.device).requires_grad_(False)
-    data = TrainingData(_batches(job, place), TokenShards(job.tokens, "val"), tokenizer.quantize, job.evaluation.batch)
+    val = TokenShards(job.tokens, "val", job.cache_bytes)
     torch.manual_seed(cell.seed)
     model = VAR(cell.var, checkpoint_blocks=cell.activation_checkpointing)
     init_weights(model, adaln_gamma=cell.optimizer.adaln_gamma)
     engine = ZeroEngine(model.to(place.device), EngineSettings.of(cell), place.device)
     start = _resume(engine, job, place)
     observer = RayObserver(job.recorder, job.run_id, place, engine.save, {"zero_stage": cell.zero_stage})
-    train(cell, data, engine, place, observer, start)
+    with _batches(job, place) as batches:
+        data = TrainingData(batches, val, tokenizer.quantize, job.evaluation.batch)
+        train(cell, data, engine, place, observer, start)
     weights = engine.full_state_dict()
     if all(tensor.isfinite().all() for name, tensor in weights.items() if name != MASK):
         if place.rank == 0:
             save_model(job.output / MODEL_FILE, model, weights, job.facts)
         dist.barrier()
-        _assess(job, tokenizer, data, place)
+        _assess(job, tokenizer, val, place)
     ray.train.report({"step": cell.steps})
 
 
-def _batches(job: CellJob, place: Place) -> Batches:
+@contextmanager
+def _batches(job: CellJob, place: Place) -> Iterator[Batches]:
+    """This rank's batches; no model leaves the block that saw tokens whose checksums were not compared."""
     cell = job.cell
     share = cell.micro_batch * cell.accumulation
-    return TokenBatches(TokenShards(job.tokens, "train"), cell.seed, cell.batch, share, place.rank)
+    shards = TokenShards(job.tokens, "train", job.cache_bytes)
+    yield TokenBatches(shards, cell.seed, cell.batch, share, place.rank)
+    shards.finish_checks()
 
 
 def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
@@ -100,7 +112,7 @@ def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
     return position["step"]
 
 
-def _assess(job: CellJob, tokenizer: VQVAE, data: TrainingData, place: Place) -> None:
+def _assess(job: CellJob, tokenizer: VQVAE, val: TokenShards, place: Place) -> None:
     """Sample from the exported model, as any user of the file would load it."""
     cell, evaluation = job.cell, job.evaluation
     model = load_model(job.output / MODEL_FILE, VAR).model.to(place.device)
@@ -108,9 +120,9 @@ def _assess(job: CellJob, tokenizer: VQVAE, data: TrainingData, place: Place) ->
     distance = sample_frechet_distance(
         model,
         tokenizer,
-        data.val.labels,
+        val.labels,
         evaluation.images,
-        Moments.load(job.tokens / REFERENCE),
+        Moments.load(io.BytesIO((Location.of(job.tokens) / REFERENCE).read_bytes())),
         sampling,
         evaluation.batch,
         place.rank,
