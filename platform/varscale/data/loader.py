@@ -96,14 +96,23 @@ class ImageShards:
         Raises:
             UserError: the shard's bytes are not those that were written, naming file and rows.
         """
-        if not 0 <= row < len(self):
-            raise IndexError(row)
-        number = int(np.searchsorted(self._begins, row + self._first, side="right")) - 1
-        inside = row + self._first - int(self._begins[number])
+        number, inside = self._position(row)
         file = self._files.get(number, lambda: _ImageFile(self._folder, self._shards[number]))
         group = int(np.searchsorted(file.begins, inside, side="right")) - 1
         images = self._groups.get((number, group), lambda: file.images(group))
         return images[inside - int(file.begins[group])].as_py()
+
+    def place(self, row: int) -> str:
+        """File, row in it and key of one image, as an error names them."""
+        number, inside = self._position(row)
+        return f"{self._folder / self._shards[number].file}: row {inside} ('{self.key(row)}')"
+
+    def _position(self, row: int) -> tuple[int, int]:
+        """Number of a row's shard, and the row in it."""
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        number = int(np.searchsorted(self._begins, row + self._first, side="right")) - 1
+        return number, row + self._first - int(self._begins[number])
 
 
 class _ImageFile:
