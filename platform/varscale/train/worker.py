@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ import torch.distributed as dist
 
 from lawfit import schema
 from varscale.data.batches import TokenBatches
+from varscale.data.encoder import REFERENCE
 from varscale.data.loader import TokenShards
-from varscale.data.tokenise import REFERENCE
 from varscale.evaluate.frechet import Moments
 from varscale.evaluate.pictures import save_grid
 from varscale.evaluate.sample import GRID_COLUMNS, class_grid, sample_frechet_distance
+from varscale.locations import Location
 from varscale.models.sampling import SamplingConfig
 from varscale.models.store import MASK, load_model, save_model
 from varscale.models.var import VAR, init_weights
@@ -39,7 +41,7 @@ class CellJob:
 
     cell: Cell
     evaluation: Evaluation
-    tokens: Path
+    tokens: Location
     tokenizer: Path
     output: Path
     """Where the exported model and the sample grid go."""
@@ -110,7 +112,7 @@ def _assess(job: CellJob, tokenizer: VQVAE, data: TrainingData, place: Place) ->
         tokenizer,
         data.val.labels,
         evaluation.images,
-        Moments.load(job.tokens / REFERENCE),
+        Moments.load(io.BytesIO((job.tokens / REFERENCE).read_bytes())),
         sampling,
         evaluation.batch,
         place.rank,
