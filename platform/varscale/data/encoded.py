@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
+from varscale.data.images import ViewRule
 from varscale.data.views import TrainingViews
 from varscale.evaluate.pictures import to_tensor
+from varscale.locations import Location
 from varscale.models.vqvae import VQVAE
 
 ENCODED_PIXELS = 2**19
 """Encoded at once: 8 views of 256 px, whose maps in the published tokenizer take 0.3 GB each."""
+
+
+@dataclass(frozen=True)
+class FreshCrops:
+    """What training encodes at every step: crops of which images, cut how."""
+
+    images: Location
+    """Image shards."""
+    rule: ViewRule
 
 
 class EncodedBatches:
