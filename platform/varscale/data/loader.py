@@ -113,14 +113,16 @@ class ImageShards:
         Raises:
             UserError: the shard's bytes are not those that were written, naming file and rows.
         """
-        if not 0 <= row < len(self):
-            raise IndexError(row)
-        number = int(np.searchsorted(self._begins, row + self._first, side="right")) - 1
-        inside = row + self._first - int(self._begins[number])
+        number, inside = self._position(row)
         file = self._files.get(number, lambda: self._open(number))
         group = int(np.searchsorted(file.begins, inside, side="right")) - 1
         images = self._groups.get((number, group), lambda: file.images(group))
         return images[inside - int(file.begins[group])].as_py()
+
+    def place(self, row: int) -> str:
+        """File, row in it and key of one image, as an error names them."""
+        number, inside = self._position(row)
+        return f"{self._folder / self._shards[number].file}: row {inside} ('{self.key(row)}')"
 
     def fetch(self) -> None:
         """Copy all shards here, if they are elsewhere: before images are read in a uniform order.
@@ -129,6 +131,13 @@ class ImageShards:
             UserError: a shard is missing or not what the manifest says, or all do not fit under ``cache_bytes``.
         """
         self._local.fetch(self._shards, all_shards(self.manifest))
+
+    def _position(self, row: int) -> tuple[int, int]:
+        """Number of a row's shard, and the row in it."""
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        number = int(np.searchsorted(self._begins, row + self._first, side="right")) - 1
+        return number, row + self._first - int(self._begins[number])
 
     def _open(self, number: int) -> _ImageFile:
         if number + 1 < len(self._shards):

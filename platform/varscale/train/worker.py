@@ -16,8 +16,10 @@ import torch.distributed as dist
 
 from lawfit import schema
 from varscale.data.batches import TokenBatches
-from varscale.data.loader import TokenShards
-from varscale.data.tokenise import REFERENCE
+from varscale.data.encoded import EncodedBatches, FreshCrops
+from varscale.data.encoder import REFERENCE
+from varscale.data.loader import ImageShards, TokenShards
+from varscale.data.views import TrainingViews
 from varscale.evaluate.frechet import Moments
 from varscale.evaluate.pictures import save_grid
 from varscale.evaluate.sample import GRID_COLUMNS, class_grid, sample_frechet_distance
@@ -43,7 +45,9 @@ class CellJob:
 
     cell: Cell
     evaluation: Evaluation
-    tokens: Path | Location
+    tokens: Location
+    crops: FreshCrops | None
+    """Of what training encodes at every step; None: it reads tokens. Validation reads them always."""
     tokenizer: Path
     output: Path
     """Where the exported model and the sample grid go."""
@@ -63,14 +67,14 @@ def run_rank(job: CellJob) -> None:
     place = enter_rank(cell.resources.cpus_per_worker)
     tokenizer = load_model(job.tokenizer, VQVAE).model.to(place.device).requires_grad_(False)
     val = TokenShards(job.tokens, "val", job.cache_bytes)
-    torch.manual_seed(cell.seed)
-    model = VAR(cell.var, checkpoint_blocks=cell.activation_checkpointing)
-    init_weights(model, adaln_gamma=cell.optimizer.adaln_gamma)
-    engine = ZeroEngine(model.to(place.device), EngineSettings.of(cell), place.device)
-    start = _resume(engine, job, place)
-    observer = RayObserver(job.recorder, job.run_id, place, engine.save, {"zero_stage": cell.zero_stage})
-    with _batches(job, place) as batches:
+    with _batches(job, place, tokenizer) as batches:
         data = TrainingData(batches, val, tokenizer.quantize, job.evaluation.batch)
+        torch.manual_seed(cell.seed)
+        model = VAR(cell.var, checkpoint_blocks=cell.activation_checkpointing)
+        init_weights(model, adaln_gamma=cell.optimizer.adaln_gamma)
+        engine = ZeroEngine(model.to(place.device), EngineSettings.of(cell), place.device)
+        start = _resume(engine, job, place)
+        observer = RayObserver(job.recorder, job.run_id, place, engine.save, {"zero_stage": cell.zero_stage})
         train(cell, data, engine, place, observer, start)
     weights = engine.full_state_dict()
     if all(tensor.isfinite().all() for name, tensor in weights.items() if name != MASK):
@@ -82,13 +86,20 @@ def run_rank(job: CellJob) -> None:
 
 
 @contextmanager
-def _batches(job: CellJob, place: Place) -> Iterator[Batches]:
-    """This rank's batches; no model leaves the block that saw tokens whose checksums were not compared."""
+def _batches(job: CellJob, place: Place, tokenizer: VQVAE) -> Iterator[Batches]:
+    """This rank's batches. The block ends well only if the checksums of all tokens that were read are right."""
     cell = job.cell
     share = cell.micro_batch * cell.accumulation
-    shards = TokenShards(job.tokens, "train", job.cache_bytes)
-    yield TokenBatches(shards, cell.seed, cell.batch, share, place.rank)
-    shards.finish_checks()
+    if job.crops is None:
+        shards = TokenShards(job.tokens, "train", job.cache_bytes)
+        yield TokenBatches(shards, cell.seed, cell.batch, share, place.rank)
+        shards.finish_checks()
+        return
+    images = ImageShards(job.crops.images, "train", cache_bytes=job.cache_bytes)
+    images.fetch()
+    cpus = cell.resources.cpus_per_worker
+    with TrainingViews(images, job.crops.rule, cell.seed, cell.batch, share, place.rank, cpus) as views:
+        yield EncodedBatches(views, images.labels, tokenizer)
 
 
 def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
@@ -122,7 +133,7 @@ def _assess(job: CellJob, tokenizer: VQVAE, val: TokenShards, place: Place) -> N
         tokenizer,
         val.labels,
         evaluation.images,
-        Moments.load(io.BytesIO((Location.of(job.tokens) / REFERENCE).read_bytes())),
+        Moments.load(io.BytesIO((job.tokens / REFERENCE).read_bytes())),
         sampling,
         evaluation.batch,
         place.rank,
