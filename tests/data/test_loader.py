@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from varscale.data.batches import TokenBatches
 from varscale.data.loader import ImageShards, TokenShards, check_sides
 from varscale.data.schema import (
     IMAGE_SCHEMA,
@@ -27,6 +30,14 @@ from varscale.data.schema import (
 from varscale.errors import UserError
 from varscale.locations import Location
 from varscale.storage import sha256_file
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own."""
+    monkeypatch.setenv("VARSCALE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
 
 IMAGES, VIEWS, LENGTH = 50, 3, 21
 ROW_GROUP = 4
@@ -111,6 +122,60 @@ def test_tokens_are_those_of_row_and_view(tokens: Path) -> None:
     first = shards.first_views()
     assert first.dtype == np.uint16
     assert np.array_equal(first, 100 * np.arange(IMAGES)[:, None] + np.arange(LENGTH) % 7)
+
+
+def test_a_flipped_byte_among_tokens_stops_whoever_reads(tokens: Path) -> None:
+    path = tokens / "train-2.arrow"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # of an allowed token another one
+    path.write_bytes(content)
+    shards = TokenShards(tokens, "train")
+    with pytest.raises(UserError, match=r"train-2\.arrow: its sha256 begins"):
+        shards.finish_checks()
+    with pytest.raises(UserError, match=r"train-2\.arrow: its sha256 begins"):
+        shards.batch(np.array([0]), np.array([0]))
+
+
+def test_shards_elsewhere_are_read_through_copies(tokens: Path, images: Path, cache: Path) -> None:
+    storage = pafs.SubTreeFileSystem(str(tokens.parent), pafs.LocalFileSystem())
+    far = TokenShards(Location(storage, "tokens", "bucket://tokens"), "train")
+    assert np.array_equal(far.first_views(), TokenShards(tokens, "train").first_views())
+    far.finish_checks()
+    assert len(list(cache.glob("shards/[!.]*"))) == 4
+    pictures = ImageShards(Location(storage, "images", "bucket://images"), "train")
+    assert len(list(cache.glob("shards/[!.]*"))) == 4  # keys and labels take no copy
+    assert [pictures.encoded(row) for row in range(30)] == [b"%d " % i * 100 for i in range(30)]
+    pictures.fetch()
+    assert len(list(cache.glob("shards/[!.]*"))) == 4 + 3
+    assert pickle.loads(pickle.dumps(pictures)).encoded(29) == b"29 " * 100  # noqa: S301
+
+
+@pytest.mark.parametrize("kills", range(4))
+def test_ranks_that_come_and_go_see_the_same_global_batches(tokens: Path, kills: int) -> None:
+    batch, steps, rng = 12, 25, np.random.default_rng(kills)
+    alone = TokenBatches(TokenShards(tokens, "train"), 4, batch, batch, 0)
+    wanted = [alone.take(step) for step in range(steps)]
+    step = 0
+    while step < steps:
+        world, stop = int(rng.integers(1, 5)), min(steps, step + int(rng.integers(1, 9)))
+        share = batch // world
+        ranks = [TokenBatches(TokenShards(tokens, "train"), 4, batch, share, rank) for rank in range(world)]
+        for at in range(step, stop):
+            found = [rank.take(at) for rank in ranks]
+            for part in range(2):
+                assert torch.equal(torch.cat([each[part] for each in found]), wanted[at][part])
+        step = stop
+
+
+def test_a_batch_is_read_ahead_and_its_failure_comes_when_it_is_taken(tokens: Path) -> None:
+    shards = TokenShards(tokens, "val")
+    shards.finish_checks()
+    batches = TokenBatches(shards, 0, 4, 4, 0)
+    batches.take(0)
+    with (tokens / "val-0.arrow").open("r+b") as stream:
+        stream.truncate(0)
+    with pytest.raises(UserError, match=r"val-0\.arrow: row \d: the file ends before it"):
+        batches.take(7)  # step 1 may have been read before
 
 
 def test_a_missing_token_shard_is_named(tokens: Path) -> None:
@@ -239,8 +304,8 @@ def test_ascending_reads_touch_each_row_group_once(images: Path, monkeypatch: py
     whole = pq.ParquetFile.read_row_group
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda s, *a, **k: read.append(1) or whole(s, *a, **k))
     shards = ImageShards(images, "train")
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(shards.encoded, range(30)))
+    for row in range(30):
+        shards.encoded(row)
     assert len(read) == 3 + 1 + 5
 
 

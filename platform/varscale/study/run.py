@@ -14,6 +14,7 @@ import yaml
 
 from lawfit import schema
 from lawfit.fitting import MIN_DISTINCT_X
+from varscale.data.encoded import FreshCrops
 from varscale.data.encoder import PICTURE, QUALITY
 from varscale.data.schema import TokenManifest
 from varscale.errors import UserError
@@ -67,6 +68,8 @@ class Prepared:
     tokenizer: Path
     tokens: Location
     manifest: TokenManifest
+    crops: FreshCrops | None
+    """Of what training encodes at every step, if it does."""
 
 
 def prepare(study: Study, places: Places, git_commit: str, timing: Timing | None = None) -> Prepared:
@@ -88,8 +91,9 @@ def prepare(study: Study, places: Places, git_commit: str, timing: Timing | None
         say(f"tokenizer: {tokenizer} was trained on other images; the report shows what it makes of these")
     cells = make_plan(study, inputs)
     tokens, manifest = stages.prepared_tokens(study, job, places, inputs.tokens_key)
+    crops = FreshCrops(job.images, job.rule) if study.data.encoding == "every_step" else None
     timing.ended("tokens")
-    return Prepared(inputs, cells, tokenizer, tokens, manifest)
+    return Prepared(inputs, cells, tokenizer, tokens, manifest, crops)
 
 
 def run_study(study: Study, places: Places, git_commit: str, timing: Timing) -> Outcome:
@@ -120,7 +124,8 @@ def _open_parent(recorder: Any, study: Study, ready: Prepared, git_commit: str) 
         schema.TOKENIZER_FINGERPRINT: ready.manifest.tokenizer_fingerprint,
         schema.TOKENIZER_KIND: study.tokenizer.kind,
         schema.SEED: study.seed,
-        "data.views": study.data.views,
+        "data.encoding": study.data.encoding,
+        "data.views": ready.manifest.views["train"],
         "samples.rows": ", ".join(ready.manifest.classes[:GRID_CLASSES]),
     }
     tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_STATE: schema.STATE_RUNNING}
@@ -141,9 +146,11 @@ def _cell_job(study: Study, places: Places, cell: Cell, ready: Prepared, git_com
         cell=cell,
         evaluation=study.evaluation,
         tokens=ready.tokens,
+        crops=ready.crops,
         tokenizer=ready.tokenizer.resolve(),
         output=places.cell(cell),
         facts={"study": study.name, "cell": cell.name, "run_key": cell.run_key, "git_commit": git_commit},
         run_id="",
         recorder=recorder,
+        cache_bytes=round(study.data.cache_gib * 2**30),
     )

@@ -31,7 +31,7 @@ def expected_inputs(study: Study, store: Path) -> Inputs:
         UserError: unusable source or tokenizer, image sizes that differ, or tokens that are not this study's.
     """
     check_given_tokens(study, store)
-    cfg = _tokenizer_shape(study)
+    cfg = tokenizer_shape(study)
     if cfg.image_size != study.data.image_size:
         raise UserError(
             f"data.image_size: {study.data.image_size}, but the tokenizer is for {cfg.image_size} px images"
@@ -39,7 +39,8 @@ def expected_inputs(study: Study, store: Path) -> Inputs:
     return Inputs(_class_count(study.data), cfg.vocab_size, cfg.z_channels, cfg.patch_nums, tokens_key="")
 
 
-def _tokenizer_shape(study: Study) -> VQVAEConfig:
+def tokenizer_shape(study: Study) -> VQVAEConfig:
+    """Shape of a study's tokenizer, trained or not."""
     if isinstance(study.tokenizer, PretrainedTokenizer):
         return load_model(Path(study.tokenizer.path), VQVAE).model.cfg
     return vqvae_config(load_tokenizer_study(Path(study.tokenizer.spec)).model)
