@@ -19,13 +19,11 @@ import os
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
-import ray
 from PIL import Image
 from published import median_seconds, print_table, seconds
 
@@ -141,7 +139,9 @@ def reencoding(folder: Path, source: Path, pool: Pool) -> list[tuple[str, ...]]:
     """Both cores, ours and the bare loop."""
     paths = sorted(source.rglob("*.jpg"))
     sample = [path.read_bytes() for path in paths[:50]]
-    speeds = {name: median_seconds(lambda read=read: [read(data) for data in sample], 3) for name, read in decoders().items()}
+    speeds = {
+        name: median_seconds(lambda read=read: [read(data) for data in sample], 3) for name, read in decoders().items()
+    }
     fastest = min(speeds, key=speeds.__getitem__)
     halves = [(fastest, paths[half::2]) for half in range(2)]
     pool.starmap(bare_loop, [(name, half[:4]) for name, half in halves])

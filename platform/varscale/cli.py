@@ -33,23 +33,35 @@ Overrides = Annotated[
 
 @app.command()
 def ingest(
-    source: Annotated[Path, typer.Argument(help="Folder of class folders of PNG or JPEG, or a tar of one.")],
-    dest: Annotated[Path, typer.Argument(help="Folder for the shards; an image data set there is replaced whole.")],
-    size: Annotated[int | None, typer.Option(help="Resize the shorter side to this; default keeps the bytes.")] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality where a JPEG is re-encoded.")] = 95,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Labelled images, a path or URL: a folder of class folders, a tar of one, a folder with the ILSVRC"
+            " tars, Parquet tables with image and label, or image shards."
+        ),
+    ],
+    dest: Annotated[str, typer.Argument(help="Path or URL of the new folder for the shards.")],
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Scale the shorter side to this many pixels; by default bytes are kept.")
+    ] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="With --size: quality of what was a JPEG.")] = 95,
     shard_mib: Annotated[int, typer.Option(min=1, help="Target size of a shard in MiB.")] = 256,
     val_fraction: Annotated[
-        float, typer.Option(min=0.001, max=0.9, help="Validation share, if the source has no train/ and val/.")
+        float, typer.Option(min=0.001, max=0.9, help="Validation share, if the source has no splits.")
     ] = 0.1,
-    strict: Annotated[bool, typer.Option(help="Stop at the first unreadable image.")] = False,
+    strict: Annotated[bool, typer.Option(help="Stop at the first unusable image.")] = False,
 ) -> None:
-    """Turn labelled images into sharded Parquet."""
-    from varscale.data.ingest import IngestOptions
-    from varscale.data.ingest import ingest as run_ingest
+    """Turn labelled images into Parquet shards; run again, an interrupted ingest goes on."""
+    from contextlib import nullcontext
 
-    manifest = run_ingest(source, dest, IngestOptions(size, quality, shard_mib, val_fraction, strict))
+    from varscale.data.ingest import IngestOptions, begin, make
+    from varscale.study.cluster import connected
+
+    job = begin(source, dest, IngestOptions(size, quality, shard_mib, val_fraction, strict))
+    with nullcontext() if job.finished else connected(_debug()):
+        manifest = make(job)
     rows = ", ".join(f"{manifest.rows(split):,} {split}" for split in manifest.splits)
-    print(f"{dest}: {rows} images of {len(manifest.classes)} classes, {manifest.rejected} left out")
+    print(f"{dest}: {rows} images of {len(manifest.classes):,} classes, {manifest.rejected:,} left out")
     print(f"fingerprint {manifest.fingerprint}")
 
 

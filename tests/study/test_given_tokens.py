@@ -50,7 +50,7 @@ def study_of(root: Path, made: Path, *overrides: str) -> Study:
 
 def test_a_study_takes_the_tokens_it_names(root: Path, made: Path) -> None:
     study = study_of(root, made)
-    inputs, job = stages.plan_inputs(study, made / "images", made / "tokenizer.safetensors")
+    inputs, job = stages.plan_inputs(study, Location.of(made / "images"), made / "tokenizer.safetensors")
     manifest = read_token_manifest(Location.of(made / "tokens"))
     assert inputs.tokens_key == manifest.key
     places = Places.of(study, make_store=False)
@@ -64,7 +64,7 @@ def test_encoding_at_every_step_has_another_key_and_tokens_of_validation_alone(r
     study = study_of(root, made, "data.tokens=null")
     fresh = study_of(root, made, "data.tokens=null", "data.encoding=every_step")
     (cached, job), (other, its_job) = (
-        stages.plan_inputs(s, made / "images", made / "tokenizer.safetensors") for s in (study, fresh)
+        stages.plan_inputs(s, Location.of(made / "images"), made / "tokenizer.safetensors") for s in (study, fresh)
     )
     assert cached.tokens_key != other.tokens_key
     assert (job.views, its_job.views) == (2, 0)
@@ -87,7 +87,7 @@ def test_tokens_of_another_rule_are_refused_by_plan_and_run(
     with pytest.raises(UserError, match=message):
         plan_table(study, Places.of(study, make_store=False))
     with pytest.raises(UserError, match=message):
-        stages.plan_inputs(study, made / "images", made / "tokenizer.safetensors")
+        stages.plan_inputs(study, Location.of(made / "images"), made / "tokenizer.safetensors")
 
 
 def test_tokens_of_other_images_or_another_tokenizer_are_refused(

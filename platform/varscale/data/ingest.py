@@ -85,11 +85,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Job:
-    """What all parts share."""
+    """An ingest that has its destination; what all parts share."""
 
     source: Source
+    name: str
+    """Of the source."""
     assembly: Assembly
     options: IngestOptions
+    key: str
+    finished: ImageManifest | None
+    """What stands at the destination already, if it is just this."""
 
 
 @dataclass
@@ -117,20 +122,32 @@ def ingest(source: str | Path | Location, dest: str | Path | Location, options: 
         UserError: unusable source or destination, no usable image in a split, or, under ``strict``, an unusable image.
         EnvironmentalError: the destination cannot be written.
     """
+    return make(begin(source, dest, options))
+
+
+def begin(source: str | Path | Location, dest: str | Path | Location, options: IngestOptions) -> Job:
+    """List the source and claim the destination; raises as :func:`ingest`."""
     place, folder = Location.of(source), Location.of(dest)
     _check_apart(place, folder)
     opened = open_source(place, options.val_fraction)
     for note in opened.notes:
         say(note)
     key = digest([opened.digest(), options.recorded(), ImageManifest.model_fields["format"].default])
-    if (folder / MANIFEST).is_file() and (finished := read_image_manifest(folder)).key == key:
-        clear(folder)
-        say(f"{folder}: holds just these images already; nothing to do")
-        return finished
-    job = Job(opened, Assembly.begin(folder, key), options)
+    finished = read_image_manifest(folder) if (folder / MANIFEST).is_file() else None
+    if finished is None or finished.key != key:
+        return Job(opened, place.name, Assembly.begin(folder, key), options, key, None)
+    clear(folder)
+    say(f"{folder}: holds just these images already; nothing to do")
+    return Job(opened, place.name, Assembly(folder), options, key, finished)
+
+
+def make(job: Job) -> ImageManifest:
+    """Make what is missing; raises as :func:`ingest`."""
+    if job.finished:
+        return job.finished
     made = _made(job, plan_parts(job))
-    _write_rejects(folder, made)
-    manifest = _manifest(place, opened.classes, made, options, key)
+    _write_rejects(job.assembly.dest, made)
+    manifest = _manifest(job, made)
     job.assembly.finish(manifest)
     return manifest
 
@@ -310,24 +327,22 @@ def _write_rejects(dest: Location, made: list[tuple[Part, Receipt]]) -> None:
         say(f"left out: {len(rejects):,} images ({shown}{more}); each has a line in {dest / REJECTS}")
 
 
-def _manifest(
-    source: Location, classes: tuple[str, ...], made: list[tuple[Part, Receipt]], options: IngestOptions, key: str
-) -> ImageManifest:
+def _manifest(job: Job, made: list[tuple[Part, Receipt]]) -> ImageManifest:
     splits: dict[str, tuple[Shard, ...]] = {}
     counts: dict[str, tuple[int, ...]] = {}
     for split in SPLITS:
         held = [(part.file, receipt) for part, receipt in made if part.split == split and receipt.rows]
         if not held:
-            raise UserError(f"{source}: split '{split}' holds no usable image")
+            raise UserError(f"{job.name}: split '{split}' holds no usable image")
         splits[split] = tuple(Shard(file=file, rows=r.rows, bytes=r.bytes, sha256=r.sha256) for file, r in held)
         counts[split] = tuple(np.sum([receipt.counts for _, receipt in held], axis=0).tolist())
     return ImageManifest(
-        classes=classes,
+        classes=job.source.classes,
         splits=splits,
         counts=counts,
-        source=source.name,
-        options=options.recorded(),
+        source=job.name,
+        options=job.options.recorded(),
         rejected=sum(len(receipt.rejects) for _, receipt in made),
-        fingerprint=content_fingerprint(classes, sum(receipt.fingerprint for _, receipt in made)),
-        key=key,
+        fingerprint=content_fingerprint(job.source.classes, sum(receipt.fingerprint for _, receipt in made)),
+        key=job.key,
     )

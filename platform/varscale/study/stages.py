@@ -47,39 +47,39 @@ def tokenizer_shape(study: Study) -> VQVAEConfig:
 
 
 def _class_count(data: Data) -> int:
-    source = Path(data.source)
+    source = Location.of(data.source)
     if (source / MANIFEST).is_file():
-        return len(read_image_manifest(Location.of(source)).classes)
+        return len(read_image_manifest(source).classes)
     return len(open_source(source, data.val_fraction).classes)
 
 
-def image_folder(data: Data, store: Path) -> Path:
+def image_folder(data: Data, store: Path) -> Location:
     """Folder of a study's image shards, there or not: the source itself if it is one, else a place in the store."""
-    source = Path(data.source)
+    source = Location.of(data.source)
     if (source / MANIFEST).is_file():
         return source
     listing = open_source(source, data.val_fraction).digest()
-    return store / "images" / f"{source.name.split('.')[0]}-{_stored_side(data)}-{listing[:8]}"
+    return Location.of(store / "images" / f"{source.name.split('.')[0]}-{_stored_side(data)}-{listing[:8]}")
 
 
 def _stored_side(data: Data) -> int:
     return round(data.resize_ratio * data.image_size)
 
 
-def prepared_images(data: Data, store: Path) -> Path:
+def prepared_images(data: Data, store: Path) -> Location:
     """Folder of image shards, ingested now if the source is none and was not ingested before."""
     folder = image_folder(data, store)
     if not (folder / MANIFEST).is_file():
-        ingest(Path(data.source), folder, IngestOptions(size=_stored_side(data), val_fraction=data.val_fraction))
+        ingest(data.source, folder, IngestOptions(size=_stored_side(data), val_fraction=data.val_fraction))
     return folder
 
 
-def tokenizer_file(study: Study, images: Path, store: Path) -> Path:
+def tokenizer_file(study: Study, images: Location, store: Path) -> Path:
     """Weights file of a study's tokenizer, there or not."""
     if isinstance(study.tokenizer, PretrainedTokenizer):
         return Path(study.tokenizer.path)
     spec = _tokenizer_spec(study, study.tokenizer)
-    key = make_run(spec, read_image_manifest(Location.of(images)).fingerprint).run_key
+    key = make_run(spec, read_image_manifest(images).fingerprint).run_key
     return store / "tokenizers" / f"{spec.name}-{key[:12]}.safetensors"
 
 
@@ -91,7 +91,7 @@ def _tokenizer_spec(study: Study, tokenizer: TrainedTokenizer) -> TokenizerStudy
     return spec.model_copy(update={**shared, "resources": spec.resources.model_copy(update={"gpus_per_worker": gpus})})
 
 
-def prepared_tokenizer(study: Study, images: Path, places: Places, git_commit: str) -> Path:
+def prepared_tokenizer(study: Study, images: Location, places: Places, git_commit: str) -> Path:
     """Weights file of the study's tokenizer, trained now on its images if the study says so and it is not there."""
     path = tokenizer_file(study, images, places.store)
     if not path.is_file() and isinstance(study.tokenizer, TrainedTokenizer):
@@ -100,7 +100,7 @@ def prepared_tokenizer(study: Study, images: Path, places: Places, git_commit: s
     return path
 
 
-def plan_inputs(study: Study, images: Path, tokenizer: Path) -> tuple[Inputs, TokeniseJob]:
+def plan_inputs(study: Study, images: Location, tokenizer: Path) -> tuple[Inputs, TokeniseJob]:
     """What the plan needs, and the job that makes the tokens unless the study names some.
 
     Where training encodes at every step, the job is for validation alone, and its key is another.
@@ -108,11 +108,11 @@ def plan_inputs(study: Study, images: Path, tokenizer: Path) -> tuple[Inputs, To
     Raises:
         UserError: the study names tokens that are not its own.
     """
-    manifest = read_image_manifest(Location.of(images))
+    manifest = read_image_manifest(images)
     loaded = load_model(tokenizer, VQVAE)
     cfg = loaded.model.cfg
     job = TokeniseJob(
-        images=Location.of(images),
+        images=images,
         tokenizer=tokenizer,
         rule=ViewRule.of(study.data),
         views=study.data.views if study.data.encoding == "once" else 0,
@@ -139,7 +139,7 @@ def check_given_tokens(study: Study, store: Path) -> None:
         return
     tokenizer = tokenizer_file(study, images, store)
     made_by = load_model(tokenizer, VQVAE).fingerprint if tokenizer.is_file() else None
-    _given_tokens(study, read_image_manifest(Location.of(images)).fingerprint, made_by)
+    _given_tokens(study, read_image_manifest(images).fingerprint, made_by)
 
 
 def _given_tokens(study: Study, data: str | None, tokenizer: str | None) -> TokenManifest | None:
@@ -177,10 +177,10 @@ def prepared_tokens(study: Study, job: TokeniseJob, places: Places, key: str) ->
     return folder, tokenise(job, folder)
 
 
-def trained_on(tokenizer: Path, images: Path) -> bool:
+def trained_on(tokenizer: Path, images: Location) -> bool:
     """Whether the tokenizer was trained on just these images."""
     fingerprint = load_model(tokenizer, VQVAE).facts.get("data_fingerprint")
-    return fingerprint == read_image_manifest(Location.of(images)).fingerprint
+    return fingerprint == read_image_manifest(images).fingerprint
 
 
 def known_key(study: Study, store: Path) -> str:
