@@ -33,6 +33,12 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test writes into the user's cache folder; processes that tests start inherit this."""
+    os.environ["VARSCALE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def alone() -> Iterator[Place]:
     """A process group of one, for the whole session: DeepSpeed keeps hold of the first it sees."""

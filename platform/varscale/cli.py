@@ -34,23 +34,35 @@ Overrides = Annotated[
 
 @app.command()
 def ingest(
-    source: Annotated[Path, typer.Argument(help="Folder of class folders of PNG or JPEG, or a tar of one.")],
-    dest: Annotated[Path, typer.Argument(help="Folder for the shards; an image data set there is replaced whole.")],
-    size: Annotated[int | None, typer.Option(help="Resize the shorter side to this; default keeps the bytes.")] = None,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="JPEG quality where a JPEG is re-encoded.")] = 95,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Labelled images, a path or URL: a folder of class folders, a tar of one, a folder with the ILSVRC"
+            " tars, Parquet tables with image and label, or image shards."
+        ),
+    ],
+    dest: Annotated[str, typer.Argument(help="Path or URL of the new folder for the shards.")],
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Scale the shorter side to this many pixels; by default bytes are kept.")
+    ] = None,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="With --size: quality of what was a JPEG.")] = 95,
     shard_mib: Annotated[int, typer.Option(min=1, help="Target size of a shard in MiB.")] = 256,
     val_fraction: Annotated[
-        float, typer.Option(min=0.001, max=0.9, help="Validation share, if the source has no train/ and val/.")
+        float, typer.Option(min=0.001, max=0.9, help="Validation share, if the source has no splits.")
     ] = 0.1,
-    strict: Annotated[bool, typer.Option(help="Stop at the first unreadable image.")] = False,
+    strict: Annotated[bool, typer.Option(help="Stop at the first unusable image.")] = False,
 ) -> None:
-    """Turn labelled images into sharded Parquet."""
-    from varscale.data.ingest import IngestOptions
-    from varscale.data.ingest import ingest as run_ingest
+    """Turn labelled images into Parquet shards; run again, an interrupted ingest goes on."""
+    from contextlib import nullcontext
 
-    manifest = run_ingest(source, dest, IngestOptions(size, quality, shard_mib, val_fraction, strict))
+    from varscale.data.ingest import IngestOptions, begin, make
+    from varscale.study.cluster import connected
+
+    job = begin(source, dest, IngestOptions(size, quality, shard_mib, val_fraction, strict))
+    with nullcontext() if job.finished else connected(_debug()):
+        manifest = make(job)
     rows = ", ".join(f"{manifest.rows(split):,} {split}" for split in manifest.splits)
-    print(f"{dest}: {rows} images of {len(manifest.classes)} classes, {manifest.rejected} left out")
+    print(f"{dest}: {rows} images of {len(manifest.classes):,} classes, {manifest.rejected:,} left out")
     print(f"fingerprint {manifest.fingerprint}")
 
 
@@ -126,16 +138,47 @@ def tokenizer_evaluate(
 
 
 @app.command()
-def tokenise(study_file: StudyFile, overrides: Overrides = None) -> None:
-    """Encode a study's images into token shards, and nothing more."""
-    study, places = _study(study_file, overrides)
-    from varscale.study.cluster import connected
-    from varscale.study.run import prepare
+def tokenise(
+    shards: Annotated[str, typer.Argument(help="Image shards, as 'varscale ingest' makes them: a folder or a URL.")],
+    tokenizer: Annotated[Path, typer.Argument(help="A tokenizer's weights (.safetensors, or a released .pth).")],
+    dest: Annotated[str, typer.Argument(help="Folder or URL for the token shards.")],
+    views: Annotated[int, typer.Option(min=1, help="Augmented views of each training image.")] = 1,
+    resize_ratio: Annotated[
+        float, typer.Option(min=1, max=4, help="Shorter side before the crop, times the tokenizer's side.")
+    ] = 1.125,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the training views.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="View j of an image depends on (seed, its key, j).")] = 0,
+    patch_nums: Annotated[
+        str, typer.Option(help="Scales of a released tokenizer, e.g. 1,2,3,4,6,9,13,18,24,32 for 512 px; else 256 px.")
+    ] = "",
+    gpus: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of a GPU an actor takes; default: 1 where the cluster has any, else 0."),
+    ] = None,
+    cpus: Annotated[int, typer.Option(min=1, help="CPUs an actor takes, for decoding and, without GPU, encoding.")] = 1,
+) -> None:
+    """Encode image shards once, in several views, into token shards; run again, an interrupted one goes on."""
+    from varscale.data.encoder import TokeniseJob
+    from varscale.data.images import ViewRule
+    from varscale.data.schema import read_image_manifest
+    from varscale.data.tokenise import tokenise as run_tokenise
+    from varscale.locations import Location
+    from varscale.models.store import load_model
+    from varscale.models.vqvae import VQVAE
+    from varscale.shapes import VQVAEConfig
+    from varscale.study.cluster import cluster_resources, connected
 
+    scales = tuple(_numbers("--patch-nums", patch_nums)) or VQVAEConfig.patch_nums
+    rule = ViewRule(load_model(tokenizer, VQVAE, scales).model.cfg.image_size, resize_ratio, flip)
+    images = Location.of(shards)
+    read_image_manifest(images)  # what is missing is said before Ray starts
     with connected(_debug()):
-        prepared = prepare(study, places, _git_commit())
-    rows = {split: sum(shard.rows for shard in shards) for split, shards in prepared.manifest.splits.items()}
-    print(f"{prepared.tokens}: " + ", ".join(f"{count:,} {split}" for split, count in rows.items()) + " rows")
+        share = float(cluster_resources()["GPU"] > 0) if gpus is None else gpus
+        job = TokeniseJob(images, tokenizer.resolve(), rule, views, seed, scales, cpus, share)
+        manifest = run_tokenise(job, Location.of(dest))
+    rows = ", ".join(f"{manifest.rows(split):,} {split}" for split in manifest.splits)
+    print(f"{dest}: {rows} rows of {manifest.length} tokens")
+    print(f"key {manifest.key}")
 
 
 @app.command()
@@ -226,7 +269,7 @@ def evaluate(
     if shards.manifest.tokenizer_fingerprint != vqvae.fingerprint:
         raise UserError(f"{tokens}: made by another tokenizer than {tokenizer}")
     quantizer = vqvae.model.quantize
-    for name, value in validation_metrics(model, quantizer, shards.tokens[:, 0], shards.labels, batch=128).items():
+    for name, value in validation_metrics(model, quantizer, shards.first_views(), shards.labels, batch=128).items():
         print(f"{name:<16} {value:.6f}")
 
 

@@ -1,30 +1,59 @@
-"""Images into shards."""
+"""Images into shards: what is stored, in which shards, and that neither kills nor bad images change it."""
 
-import io
+import csv
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import ray
 from PIL import Image
 
-from varscale.data.images import ViewRule, decode, training_view, validation_view
-from varscale.data.ingest import IngestOptions, ingest
+from varscale.data.fingerprint import content_fingerprint, row_digest
+from varscale.data.images import decode
+from varscale.data.ingest import IngestOptions, begin, ingest, plan_parts
 from varscale.data.loader import ImageShards
-from varscale.data.schema import MANIFEST, read_image_manifest
-from varscale.errors import UserError
+from varscale.data.schema import MANIFEST, REJECTS, SPLITS, read_image_manifest
+from varscale.errors import EnvironmentalError, UserError
 from varscale.locations import Location
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,000 small noisy PNGs in 3 classes: several shards, and row groups of more than one page."""
+    folder = tmp_path_factory.mktemp("noise")
+    rng = np.random.default_rng(0)
+    for i in range(1000):
+        place = folder / f"class{i % 3}" / f"{i:04d}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20 + i % 7, 24, 3), dtype=np.uint8)).save(place)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def noise_shards(noise: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an uninterrupted ingest makes of ``noise``."""
+    folder = tmp_path_factory.mktemp("made") / "shards"
+    ingest(noise, folder, IngestOptions())
+    return folder
 
 
 def test_committed_shards_are_what_ingest_makes_of_the_tar(root: Path, shared: Path, tmp_path: Path) -> None:
     made = tmp_path / "emoji32"
     ingest(shared / "data" / "emoji64.tar", made, IngestOptions(size=32))
-    committed = root / "studies" / "data" / "emoji32"
-    names = sorted(path.name for path in made.iterdir())
-    assert names == ["manifest.json", "train-00000.parquet", "val-00000.parquet"]
-    for name in names:
-        assert (made / name).read_bytes() == (committed / name).read_bytes(), name
+    assert content(made) == content(root / "studies" / "data" / "emoji32")
 
 
 def test_committed_shards_are_small_and_complete(root: Path) -> None:
@@ -33,6 +62,31 @@ def test_committed_shards_are_small_and_complete(root: Path) -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 13_000_000
     assert {split: manifest.rows(split) for split in manifest.splits} == {"train": 6766, "val": 796}
     assert (len(manifest.classes), manifest.rejected) == (9, 0)
+
+
+def test_bytes_are_kept_and_described(noise: Path, noise_shards: Path) -> None:
+    manifest = read_image_manifest(Location.of(noise_shards))
+    total = 0
+    for split in SPLITS:
+        shards = ImageShards(noise_shards, split)
+        keys = [shards.key(row) for row in range(len(shards))]
+        assert keys == sorted(keys)
+        for row in range(len(shards)):
+            image = shards.encoded(row)
+            assert image == (noise / keys[row]).read_bytes()
+            assert manifest.classes[shards.labels[row]] == keys[row].split("/")[0]
+            total += row_digest(split, keys[row], int(shards.labels[row]), image)
+        assert manifest.counts[split] == tuple(np.bincount(shards.labels, minlength=3))
+    assert manifest.fingerprint == content_fingerprint(manifest.classes, total)
+    assert manifest.rows("train") + manifest.rows("val") == 1000
+    for split, shards in manifest.splits.items():
+        for shard in shards:
+            place = Location.of(noise_shards / shard.file)
+            assert (place.size(), place.sha256()) == (shard.bytes, shard.sha256)
+            table = pq.read_table(noise_shards / shard.file, page_checksum_verification=True)
+            assert (table.num_rows, split) == (shard.rows, shard.file.split("-")[0])
+            sizes = [Image.open(noise / key).size for key in table["key"].to_pylist()]
+            assert list(zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)) == sizes
 
 
 def test_folder_and_tar_of_it_give_the_same_content(picture_folder: Path, tmp_path: Path) -> None:
@@ -47,48 +101,124 @@ def test_folder_and_tar_of_it_give_the_same_content(picture_folder: Path, tmp_pa
     assert first.rows("val") > 0
 
 
-def test_sharding_does_not_change_the_fingerprint(picture_folder: Path, tmp_path: Path) -> None:
-    large = tmp_path / "large"
-    shutil.copytree(picture_folder, large)
-    noise = np.random.default_rng(0).integers(0, 255, (700, 700, 3), dtype=np.uint8)
-    for i in range(3):
-        Image.fromarray(noise).save(large / "red" / f"noise{i}.png")
-    one = ingest(large, tmp_path / "one", IngestOptions())
-    many = ingest(large, tmp_path / "many", IngestOptions(shard_mib=1))
-    assert len(many.splits["train"]) > len(one.splits["train"]) == 1
-    assert one.fingerprint == many.fingerprint
-    whole = ImageShards(tmp_path / "one", "train")
-    assert ImageShards(tmp_path / "many", "train").keys == whole.keys
-    first = many.splits["train"][0].rows
-    part = ImageShards(tmp_path / "many", "train", first - 2, first + 1)
-    assert part.keys == whole.keys[first - 2 : first + 1]
-    assert [part.encoded(i) for i in range(3)] == [whole.encoded(i) for i in range(first - 2, first + 1)]
+def test_shards_of_shards_have_the_same_content(noise_shards: Path, tmp_path: Path) -> None:
+    again = ingest(noise_shards, tmp_path / "again", IngestOptions())
+    made = read_image_manifest(Location.of(noise_shards))
+    assert (again.fingerprint, again.splits, again.counts) == (made.fingerprint, made.splits, made.counts)
+    assert again.key != made.key
 
 
-def test_only_a_data_set_is_ever_replaced(picture_folder: Path, tmp_path: Path) -> None:
+def test_sized_images_are_as_large_as_asked(picture_folder: Path, tmp_path: Path) -> None:
+    ingest(picture_folder, tmp_path / "sized", IngestOptions(size=20, quality=80))
+    for split in SPLITS:
+        table = pq.read_table(next((tmp_path / "sized").glob(f"{split}-*.parquet"))).to_pylist()
+        for row in table:
+            picture = decode(row["image"])
+            assert (row["width"], row["height"]) == picture.size
+            assert min(picture.size) == 20
+            assert row["image"].startswith(b"\xff\xd8" if row["key"].endswith("jpg") else b"\x89PNG")
+
+
+def test_even_a_small_set_has_shards_for_several_cpus_and_their_size_is_bounded(noise: Path, tmp_path: Path) -> None:
+    job = begin(noise, tmp_path / "out", IngestOptions())
+    parts = plan_parts(job)
+    assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
+    train = [part.stop - part.start for part in parts if part.split == "train"]
+    assert len(train) == 8
+    assert len([part for part in parts if part.split == "val"]) == 2
+    assert parts == plan_parts(begin(noise, tmp_path / "out", IngestOptions()))
+
+
+def test_sharding_does_not_change_the_fingerprint(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(1200):
+        place = tmp_path / "large" / f"class{i % 2}" / f"{i:04d}.bmp"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(place)
+    few = ingest(tmp_path / "large", tmp_path / "few", IngestOptions())
+    many = ingest(tmp_path / "large", tmp_path / "many", IngestOptions(shard_mib=1))
+    assert len(many.splits["train"]) > len(few.splits["train"]) == 8
+    assert all(shard.bytes < 1.5 * 2**20 for shard in many.splits["train"])
+    assert few.fingerprint == many.fingerprint
+
+
+def test_only_a_new_or_unfinished_folder_is_ever_written_to(picture_folder: Path, tmp_path: Path) -> None:
     kept = tmp_path / "photos"
     kept.mkdir()
     (kept / "precious.txt").write_text("mine")
-    with pytest.raises(UserError, match="exists and is no image data set"):
+    with pytest.raises(UserError, match=r"exists and is no data set \(it holds precious.txt\)"):
         ingest(picture_folder, kept, IngestOptions())
-    with pytest.raises(UserError, match="inside each other"):
-        ingest(picture_folder, picture_folder, IngestOptions())
-    assert (kept / "precious.txt").read_text() == "mine"
+    for inside in (picture_folder, picture_folder / "red" / "new", picture_folder.parent):
+        with pytest.raises(UserError, match="inside each other"):
+            ingest(picture_folder, inside, IngestOptions())
+    ingest(picture_folder, tmp_path / "shards", IngestOptions(size=16))
+    with pytest.raises(UserError, match="holds a data set already"):
+        ingest(picture_folder, tmp_path / "shards", IngestOptions(size=17))
+    assert list(kept.iterdir()) == [kept / "precious.txt"]
+
+
+def test_the_same_ingest_again_does_nothing(
+    picture_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = ingest(picture_folder, tmp_path / "shards", IngestOptions(size=16))
+    (tmp_path / "shards" / "unfinished").mkdir()  # as a kill between the last two steps leaves it
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").glob("*.*")}
+    capsys.readouterr()
+    assert ingest(picture_folder, tmp_path / "shards", IngestOptions(size=16)) == first
+    assert "nothing to do" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").iterdir()}
+
+
+@pytest.fixture
+def broken(picture_folder: Path, tmp_path: Path) -> Path:
+    """The pictures with a truncated, an empty, and a text file among them, and a PNG that is named JPEG."""
+    folder = tmp_path / "broken"
+    shutil.copytree(picture_folder, folder)
+    (folder / "red" / "cut.jpg").write_bytes((folder / "red" / "001.jpg").read_bytes()[:700])
+    (folder / "red" / "empty.jpg").write_bytes(b"")
+    (folder / "blue" / "page, saved.png").write_bytes(b"<html>")
+    shutil.copy(folder / "red" / "000.png", folder / "red" / "odd.jpg")
+    return folder
+
+
+@pytest.mark.parametrize("size", [None, 16])
+def test_bad_images_are_listed_with_their_reason(
+    broken: Path, tmp_path: Path, size: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = ingest(broken, tmp_path / "out", IngestOptions(size=size))
+    assert manifest.rejected == 3
+    assert manifest.rows("train") + manifest.rows("val") == 81
+    with (tmp_path / "out" / REJECTS).open(newline="") as stream:
+        listed = {row["key"]: row for row in csv.DictReader(stream)}
+    assert set(listed) == {"red/cut.jpg", "red/empty.jpg", "blue/page, saved.png"}
+    assert listed["red/empty.jpg"]["reason"] == "empty file"
+    assert listed["red/empty.jpg"]["class"] == "red"
+    assert "truncated" in listed["red/cut.jpg"]["reason"]
+    assert {row["split"] for row in listed.values()} <= set(SPLITS)
+    said = capsys.readouterr().err
+    assert "left out: 3 images (" in said
+    assert "1 × empty file" in said
+    assert str(tmp_path / "out" / REJECTS) in said
+
+
+def test_strict_stops_at_a_bad_image(broken: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"(cut\.jpg|empty\.jpg|page, saved\.png): .*\(leave out --strict to list"):
+        ingest(broken, tmp_path / "out", IngestOptions(size=16, strict=True))
+    assert not (tmp_path / "out" / MANIFEST).exists()
+    assert ingest(broken, tmp_path / "out", IngestOptions(size=16)).rejected == 3
+
+
+def test_a_split_without_usable_images_is_no_data_set(picture_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(picture_folder, tmp_path / "source" / "train")
+    for name in ("blue", "red"):
+        (tmp_path / "source" / "val" / name).mkdir(parents=True)
+        (tmp_path / "source" / "val" / name / "0.png").write_bytes(b"no picture")
     for _ in range(2):
-        ingest(picture_folder, tmp_path / "shards", IngestOptions(size=16))
-
-
-def test_unreadable_images_are_listed_or_stop_the_ingest(picture_folder: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(picture_folder, broken)
-    (broken / "red" / "cut.png").write_bytes((broken / "red" / "000.png").read_bytes()[:60])
-    (broken / "red" / "empty.jpg").write_bytes(b"")
-    manifest = ingest(broken, tmp_path / "out", IngestOptions(size=16))
-    assert manifest.rejected == 2
-    assert manifest.rows("train") + manifest.rows("val") == 80
-    with pytest.raises(UserError, match=r"red/(cut\.png|empty\.jpg): not a readable image"):
-        ingest(broken, tmp_path / "strict", IngestOptions(size=16, strict=True))
-    assert not (tmp_path / "strict").exists()
+        with pytest.raises(UserError, match="source: split 'val' holds no usable image"):
+            ingest(tmp_path / "source", tmp_path / "out", IngestOptions())
+        assert not (tmp_path / "out" / MANIFEST).exists()
+    with pytest.raises(UserError, match=r"val/blue/0\.png: no image .*--strict"):  # its receipt remembers
+        ingest(tmp_path / "source", tmp_path / "out", IngestOptions(strict=True))
 
 
 @pytest.mark.parametrize("layout", ["missing", "empty", "flat"])
@@ -103,37 +233,86 @@ def test_unusable_sources_are_refused(tmp_path: Path, layout: str) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_without_or_with_a_strange_manifest_is_no_data_set(tmp_path: Path) -> None:
+def test_a_folder_without_or_with_a_strange_manifest_is_no_data_set(picture_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="varscale ingest SOURCE DEST"):
         read_image_manifest(Location.of(tmp_path))
     (tmp_path / MANIFEST).write_text('{"format": "varscale-images/99"}')
     with pytest.raises(UserError, match=r"manifest\.json: field '.+'"):
-        read_image_manifest(Location.of(tmp_path))
+        ingest(picture_folder, tmp_path, IngestOptions())
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+KILLED = """
+import os, signal, sys
+from varscale.data.assembly import Assembly
+from varscale.data.ingest import IngestOptions, ingest
+source, dest, receipts = sys.argv[1:]
+note, noted = Assembly.note, []
+
+def note_or_die(*arguments):
+    if len(noted) == int(receipts):
+        os.kill(os.getpid(), signal.SIGKILL)
+    noted.append(note(*arguments))
+
+Assembly.note = note_or_die
+ingest(source, dest, IngestOptions())
+"""
 
 
-def test_odd_pictures_decode_upright_rgb_on_white() -> None:
-    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-    assert decode(encoded(clear, "PNG")).getpixel((0, 0)) == (255, 255, 255)
-    assert decode(encoded(Image.new("CMYK", (4, 4)), "JPEG")).mode == "RGB"
-    wide = Image.new("RGB", (8, 4))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90°
-    assert decode(encoded(wide, "JPEG", exif=exif)).size == (4, 8)
+@pytest.mark.parametrize("receipts", [0, 3, 9])
+def test_a_killed_ingest_goes_on_and_ends_with_the_same_bytes(
+    noise: Path, noise_shards: Path, tmp_path: Path, receipts: int
+) -> None:
+    dest = tmp_path / "shards"
+    killed = [sys.executable, "-c", KILLED, str(noise), str(dest), str(receipts)]
+    assert subprocess.run(killed, capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert not (dest / MANIFEST).exists()
+    (dest / ".train-00004.parquet.0badcafe.part").write_bytes(b"half a shard")  # as a kill in mid-shard leaves it
+    with pytest.raises(UserError, match="beginnings of a data set of another source or other options"):
+        ingest(noise, dest, IngestOptions(size=8))
+    found = {path: path.stat().st_mtime_ns for path in dest.glob("*.parquet")}
+    ingest(noise, dest, IngestOptions())
+    assert content(dest) == content(noise_shards)
+    made_again = [path for path, time in found.items() if path.stat().st_mtime_ns != time]
+    assert (len(found), len(made_again)) == (receipts + 1, 1)  # the one shard without a receipt
 
 
-def test_views_are_functions_of_seed_key_and_view() -> None:
-    rng = np.random.default_rng(0)
-    picture = encoded(Image.fromarray(rng.integers(0, 255, (32, 48, 3), dtype=np.uint8)), "PNG")
-    rule = ViewRule(32, flip=True)
-    first = training_view(picture, rule, 0, "a", 0)
-    assert first.shape == (3, 32, 32)
-    assert np.array_equal(first, training_view(picture, rule, 0, "a", 0))
-    others = [training_view(picture, rule, *pair) for pair in ((1, "a", 0), (0, "b", 0), (0, "a", 1))]
-    assert not any(np.array_equal(first, other) for other in others)
-    assert np.array_equal(validation_view(picture, rule), validation_view(picture, rule))
+FULL = """
+import resource, signal, sys
+from varscale.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing on is an error then, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+from varscale.data.ingest import IngestOptions, ingest
+main(lambda arguments: ingest(*arguments, IngestOptions()))
+"""
+
+
+def test_a_disk_that_fills_leaves_no_data_set(noise: Path, noise_shards: Path, tmp_path: Path) -> None:
+    dest = tmp_path / "shards"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(noise), str(dest)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == EnvironmentalError.exit_code
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"{dest / 'train-00000.parquet'}: not written" in last
+    assert "File too large" in last
+    assert sorted(path.name for path in dest.rglob("*")) == ["plan.json", "unfinished"]
+    ingest(noise, dest, IngestOptions())
+    assert content(dest) == content(noise_shards)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Ray with two CPUs, for this module alone."""
+    path = os.pathsep.join(sys.path)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+    yield
+    ray.shutdown()
+
+
+def test_ray_tasks_make_the_same_bytes(
+    cluster: None, noise: Path, noise_shards: Path, broken: Path, tmp_path: Path
+) -> None:
+    ingest(noise, tmp_path / "shards", IngestOptions())
+    assert content(tmp_path / "shards") == content(noise_shards)
+    with pytest.raises(UserError, match="leave out --strict"):
+        ingest(broken, tmp_path / "out", IngestOptions(strict=True))

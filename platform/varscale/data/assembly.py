@@ -13,7 +13,7 @@ from typing import Any
 
 from varscale.data.schema import MANIFEST, Record, write_manifest
 from varscale.errors import UserError
-from varscale.locations import Location
+from varscale.locations import TEMPORARY, Location
 
 UNFINISHED = "unfinished"
 PLAN = "plan.json"
@@ -42,6 +42,7 @@ class Assembly:
                     f"{dest}: holds the beginnings of a data set of another source or other options; run that command"
                     " again to finish it, remove the folder, or name another one"
                 )
+            _drop_halves(dest)
         elif held:
             raise UserError(f"{dest}: exists and is no data set (it holds {next(iter(held))}); name a new folder")
         else:
@@ -62,6 +63,13 @@ class Assembly:
         """Write the manifest, which makes the folder a data set, and drop the receipts."""
         write_manifest(self.dest, manifest)
         clear(self.dest)
+
+
+def _drop_halves(dest: Location) -> None:
+    """Remove the files that were being written when a process was killed."""
+    for name in dest.files(recursive=True):
+        if name.endswith(TEMPORARY):
+            (dest / name).remove()
 
 
 def clear(dest: Location) -> None:

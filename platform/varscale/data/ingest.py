@@ -1,29 +1,49 @@
-"""``varscale ingest``: labelled images on disk become Parquet shards with a manifest."""
+"""``varscale ingest``: labelled images become Parquet shards with a manifest.
+
+What goes into which shard is planned from the source's listing alone, so a shard is a function of source and options,
+and it does not matter who makes it, when, or after how many interruptions. Shards are Ray tasks where Ray is up. A task
+streams: images are read, prepared and written a row group at a time, so memory does not grow with the shard.
+"""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
-import sys
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from PIL import UnidentifiedImageError
 
-from varscale.data.images import decode, resize_shorter
-from varscale.data.schema import IMAGE_SCHEMA, MANIFEST, SPLITS, ImageManifest, Shard, write_manifest
+from varscale.data.assembly import Assembly, clear
+from varscale.data.fingerprint import MODULUS, content_fingerprint, row_digest
+from varscale.data.images import ImageError, decode, encode, inspect, is_jpeg, resize_shorter
+from varscale.data.parallel import each
+from varscale.data.schema import IMAGE_SCHEMA, MANIFEST, REJECTS, SPLITS, ImageManifest, Shard, read_image_manifest
 from varscale.data.sources import Source, open_source
 from varscale.errors import UserError
 from varscale.locations import Location
-from varscale.progress import Progress
-from varscale.storage import atomic_folder, sha256_file
+from varscale.progress import Progress, say
+from varscale.storage import digest
 
-ROW_GROUP_ROWS = 512
-CHUNK = 256
+PILOT_RUNS, PILOT_RUN = 8, 8
+"""Images of a split that are re-encoded to learn how large they become: runs of neighbours, evenly spread."""
+SHARDS_AT_LEAST = 8
+"""Even a small split has so many shards, for as many CPUs, unless they would hold fewer than SHARD_ROWS_AT_LEAST."""
+SHARD_ROWS_AT_LEAST = 64
+GROUP_BYTES = 2**20
+"""Target size of a row group, the least that a reader of one image reads."""
+GROUP_ROWS = (8, 1024)
+"""Least and most rows of a row group."""
+SHOWN_REASONS = 5
 
 
 @dataclass(frozen=True)
@@ -33,129 +53,296 @@ class IngestOptions:
     size: int | None = None
     """Shorter side in pixels after Lanczos, re-encoded; None keeps the original bytes."""
     quality: int = 95
-    """JPEG quality where a JPEG is re-encoded; PNG stays PNG."""
+    """JPEG quality, without chroma subsampling, where a JPEG is re-encoded; everything else becomes PNG."""
     shard_mib: int = 256
     """Target size of a shard."""
     val_fraction: float = 0.1
     """Share of images for validation where the source has no splits."""
     strict: bool = False
-    """Stop at the first unreadable image instead of listing it."""
+    """Stop at the first unusable image instead of listing it."""
+
+    def recorded(self) -> dict[str, int | float | str | None]:
+        """The options that change what is made."""
+        quality = None if self.size is None else self.quality
+        return {
+            "size": self.size,
+            "quality": quality,
+            "shard_mib": self.shard_mib,
+            "val_fraction": self.val_fraction,
+        }
 
 
-def ingest(source: Path, dest: Path, options: IngestOptions) -> ImageManifest:
-    """Write ``source`` as shards in ``dest``; ``dest`` appears whole or not at all. Names what it leaves out.
+@dataclass(frozen=True)
+class Part:
+    """One shard to be made: rows ``start`` … ``stop``-1 of the source's listing."""
+
+    file: str
+    split: str
+    start: int
+    stop: int
+    group_rows: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """An ingest that has its destination; what all parts share."""
+
+    source: Source
+    name: str
+    """Of the source."""
+    assembly: Assembly
+    options: IngestOptions
+    key: str
+    finished: ImageManifest | None
+    """What stands at the destination already, if it is just this."""
+
+
+@dataclass
+class Receipt:
+    """What is known of a finished shard; JSON of its fields lies beside it until the data set is whole."""
+
+    counts: list[int]
+    """Images by label."""
+    rows: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    fingerprint: int = 0
+    """Sum of the rows' digests."""
+    rejects: list[tuple[str, str, str]] = field(default_factory=list)
+    """Key, class and reason of each image left out."""
+
+
+def ingest(source: str | Path | Location, dest: str | Path | Location, options: IngestOptions) -> ImageManifest:
+    """Make ``source`` an image data set at ``dest``: as Ray tasks where Ray is up, else in this process.
+
+    An interrupted ingest goes on where it stopped and ends with the same bytes as one that was not. What is left out
+    is listed in ``rejects.csv`` and summed up on stderr.
 
     Raises:
-        UserError: unusable source or destination, nothing readable in a split, or, under ``strict``, in an image.
+        UserError: unusable source or destination, no usable image in a split, or, under ``strict``, an unusable image.
+        EnvironmentalError: the destination cannot be written.
     """
-    _check_dest(source, dest)
-    images = open_source(source, options.val_fraction)
-    classes = images.classes
-    with atomic_folder(dest) as folder:
-        progress = Progress("ingest", images.listing.num_rows, "images")
-        content = hashlib.sha256("\n".join(classes).encode())
-        splits: dict[str, tuple[Shard, ...]] = {}
-        rejected: dict[str, str] = {}
-        counts = {split: [0] * len(classes) for split in SPLITS}
-        for split in SPLITS:
-            rows = _rows(images, split, options, rejected, progress)
-            splits[split] = tuple(
-                _write_shards(folder, split, _counted(rows, counts[split]), options.shard_mib, content)
-            )
-            if not splits[split]:
-                raise UserError(f"{source}: split '{split}' holds no readable image")
-        manifest = ImageManifest(
-            classes=classes,
-            splits=splits,
-            source=source.name,
-            options={"size": options.size, "quality": options.quality, "val_fraction": options.val_fraction},
-            counts={split: tuple(counts[split]) for split in SPLITS},
-            rejected=len(rejected),
-            fingerprint=content.hexdigest(),
-            key="",
-        )
-        write_manifest(Location.of(folder), manifest)
-    progress.close()
-    for key, reason in rejected.items():
-        print(f"left out: {key}: {reason}", file=sys.stderr)
+    return make(begin(source, dest, options))
+
+
+def begin(source: str | Path | Location, dest: str | Path | Location, options: IngestOptions) -> Job:
+    """List the source and claim the destination; raises as :func:`ingest`."""
+    place, folder = Location.of(source), Location.of(dest)
+    _check_apart(place, folder)
+    opened = open_source(place, options.val_fraction)
+    for note in opened.notes:
+        say(note)
+    key = digest([opened.digest(), options.recorded(), ImageManifest.model_fields["format"].default])
+    finished = read_image_manifest(folder) if (folder / MANIFEST).is_file() else None
+    if finished is None or finished.key != key:
+        return Job(opened, place.name, Assembly.begin(folder, key), options, key, None)
+    clear(folder)
+    say(f"{folder}: holds just these images already; nothing to do")
+    return Job(opened, place.name, Assembly(folder), options, key, finished)
+
+
+def make(job: Job) -> ImageManifest:
+    """Make what is missing; raises as :func:`ingest`."""
+    if job.finished:
+        return job.finished
+    made = _made(job, plan_parts(job))
+    _write_rejects(job.assembly.dest, made)
+    manifest = _manifest(job, made)
+    job.assembly.finish(manifest)
     return manifest
 
 
-def _check_dest(source: Path, dest: Path) -> None:
-    """Only an image data set may be replaced, and never the source."""
-    if source.resolve() in (dest.resolve(), *dest.resolve().parents) or dest.resolve() in source.resolve().parents:
+def _check_apart(source: Location, dest: Location) -> None:
+    if not source.filesystem.equals(dest.filesystem):
+        return
+    ours, theirs = f"{dest.path.rstrip('/')}/", f"{source.path.rstrip('/')}/"
+    if ours.startswith(theirs) or theirs.startswith(ours):
         raise UserError(f"{dest}: source and destination are the same or inside each other")
-    if dest.exists() and not (dest / MANIFEST).is_file() and (dest.is_file() or any(dest.iterdir())):
-        raise UserError(f"{dest}: exists and is no image data set; name a new folder")
 
 
-def _rows(
-    images: Source,
-    split: str,
-    options: IngestOptions,
-    rejected: dict[str, str],
-    progress: Progress,
-) -> Iterator[dict]:
-    first = images.listing["split"].to_pylist().index(split)
-    last = first + images.listing["split"].to_pylist().count(split)
-    with ThreadPoolExecutor() as pool:  # decoding and encoding release the interpreter lock
-        for start in range(first, last, CHUNK):
-            stop = min(start + CHUNK, last)
-            chunk = images.listing.slice(start, stop - start).to_pylist()
-            payloads = images.read(start, stop)
-            for image, outcome in zip(chunk, pool.map(lambda p: _prepare(p, options), payloads), strict=True):
-                progress.advance(1)
-                if isinstance(outcome, str):
-                    if options.strict:
-                        raise UserError(f"{image['key']}: {outcome} (leave out --strict to list such images and go on)")
-                    rejected[image["key"]] = outcome
-                    continue
-                yield {"key": image["key"], "label": image["label"], **outcome}
+def plan_parts(job: Job) -> list[Part]:
+    """The shards to make, in order: from the listing and, under ``size``, a pilot that is the same every time."""
+    parts = []
+    for split, start, stop in _ranges(job.source):
+        mean = _mean_bytes(job, start, stop)
+        most = max(SHARD_ROWS_AT_LEAST, -(-(stop - start) // SHARDS_AT_LEAST))
+        shard_rows = min(most, max(SHARD_ROWS_AT_LEAST, int(job.options.shard_mib * 2**20 / mean)))
+        group_rows = min(max(GROUP_ROWS[0], int(GROUP_BYTES / mean)), GROUP_ROWS[1])
+        for number, first in enumerate(range(start, stop, shard_rows)):
+            last = min(first + shard_rows, stop)
+            parts.append(Part(f"{split}-{number:05d}.parquet", split, first, last, group_rows))
+    return parts
 
 
-def _counted(rows: Iterator[dict], counts: list[int]) -> Iterator[dict]:
-    for row in rows:
-        counts[row["label"]] += 1
-        yield row
+def _ranges(source: Source) -> list[tuple[str, int, int]]:
+    """Each split with its rows of the listing, which stand together."""
+    counts = Counter(source.listing["split"].to_pylist())
+    ends = np.cumsum([counts[split] for split in SPLITS]).tolist()
+    return [(split, end - counts[split], end) for split, end in zip(SPLITS, ends, strict=True)]
 
 
-def _prepare(payload: bytes, options: IngestOptions) -> dict | str:
-    """The image's columns, or the reason why it is rejected."""
-    try:
-        picture = decode(payload)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        return f"not a readable image: {error}".splitlines()[0].replace(str(io.BytesIO), "bytes")
-    if options.size is not None:
-        is_jpeg = payload[:2] == b"\xff\xd8"
-        picture = resize_shorter(picture, options.size)
-        buffer = io.BytesIO()
-        if is_jpeg:
-            picture.save(buffer, "JPEG", quality=options.quality)
-        else:
-            picture.save(buffer, "PNG", optimize=True)
-        payload = buffer.getvalue()
-    return {"image": payload, "width": picture.width, "height": picture.height}
+def _mean_bytes(job: Job, start: int, stop: int) -> float:
+    """Bytes that an image of these rows will take, at least 1."""
+    if job.options.size is not None and stop > start:
+        run = min(PILOT_RUN, stop - start)
+        firsts = sorted({int(first) for first in np.linspace(start, stop - run, PILOT_RUNS)})
+        sizes = [size for _, part in each(_pilot, job, [(first, first + run) for first in firsts]) for size in part]
+        if sizes:
+            return sum(sizes) / len(sizes)
+    return max(1.0, pc.mean(job.source.listing["size"].slice(start, stop - start)).as_py() or 0)
 
 
-def _write_shards(
-    folder: Path, split: str, rows: Iterator[dict], shard_mib: int, content: hashlib._Hash
-) -> Iterator[Shard]:
-    batch: list[dict] = []
-    size = number = 0
-    for row in rows:
-        content.update(f"{row['key']}\0{row['label']}\0".encode())
-        content.update(hashlib.sha256(row["image"]).digest())
-        batch.append(row)
-        size += len(row["image"])
-        if size >= shard_mib * 2**20:
-            yield _write_shard(folder, f"{split}-{number:05d}.parquet", batch)
-            batch, size, number = [], 0, number + 1
-    if batch:
-        yield _write_shard(folder, f"{split}-{number:05d}.parquet", batch)
+def _pilot(job: Job, rows: tuple[int, int]) -> list[int]:
+    """Bytes of each of these images, re-encoded."""
+    sizes = []
+    for encoded in job.source.read(*rows):
+        with suppress(ImageError):  # it will be listed when its turn comes
+            sizes.append(len(prepare(encoded, job.options)[0]))
+    return sizes
 
 
-def _write_shard(folder: Path, name: str, rows: list[dict]) -> Shard:
-    table = pa.Table.from_pylist(rows, schema=IMAGE_SCHEMA)
+def _made(job: Job, parts: list[Part]) -> list[tuple[Part, Receipt]]:
+    """Receipts of all parts, in their order; what has none yet is made now."""
+    noted = {name: Receipt(**facts) for name, facts in job.assembly.receipts().items()}
+    for receipt in noted.values():
+        if job.options.strict and receipt.rejects:
+            key, _, reason = receipt.rejects[0]
+            raise _unusable(key, reason)
+    done = sum(part.stop - part.start for part in parts if part.file in noted)
+    progress = Progress("ingest", sum(part.stop - part.start for part in parts), "images", done)
+    for part, receipt in each(_make_shard, job, [part for part in parts if part.file not in noted]):
+        noted[part.file] = receipt
+        progress.advance(part.stop - part.start)
+    progress.close()
+    return [(part, noted[part.file]) for part in parts]
+
+
+def _make_shard(job: Job, part: Part) -> Receipt:
+    """Write one shard and its receipt."""
+    receipt = Receipt(counts=[0] * len(job.source.classes))
+    shard = job.assembly.dest / part.file
+    with shard.written() as stream:
+        sink = _Sink(stream)
+        _write_rows(sink, _rows(job, part, receipt), part.group_rows)
+    if receipt.rows == 0:
+        shard.remove()
+    receipt.bytes, receipt.sha256 = sink.size, sink.content.hexdigest()
+    job.assembly.note(part.file, vars(receipt))
+    return receipt
+
+
+def _write_rows(sink: _Sink, rows: Iterator[tuple[Any, ...]], group_rows: int) -> None:
     # Encoded images do not compress further, and dictionaries of unique values only cost.
-    pq.write_table(table, folder / name, compression="none", use_dictionary=False, row_group_size=ROW_GROUP_ROWS)
-    return Shard(file=name, rows=len(rows), bytes=(folder / name).stat().st_size, sha256=sha256_file(folder / name))
+    with pq.ParquetWriter(
+        sink,
+        IMAGE_SCHEMA,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=["key", "label"],
+        write_page_checksum=True,
+    ) as writer:
+        while group := list(islice(rows, group_rows)):
+            columns = zip(*group, strict=True)
+            arrays = [pa.array(column, kind) for column, kind in zip(columns, IMAGE_SCHEMA.types, strict=True)]
+            writer.write_table(pa.table(arrays, schema=IMAGE_SCHEMA), row_group_size=group_rows)
+
+
+def _rows(job: Job, part: Part, receipt: Receipt) -> Iterator[tuple[Any, ...]]:
+    """A shard's rows in the order of the schema; each is counted in the receipt, or its reject."""
+    listed = job.source.listing.slice(part.start, part.stop - part.start)
+    names = zip(listed["key"].to_pylist(), listed["label"].to_pylist(), strict=True)
+    for (key, label), encoded in zip(names, job.source.read(part.start, part.stop), strict=True):
+        try:
+            image, width, height = prepare(encoded, job.options)
+        except ImageError as error:
+            if job.options.strict:
+                raise _unusable(key, str(error)) from error
+            receipt.rejects.append((key, job.source.classes[label], str(error)))
+            continue
+        receipt.rows += 1
+        receipt.counts[label] += 1
+        receipt.fingerprint = (receipt.fingerprint + row_digest(part.split, key, label, image)) % MODULUS
+        yield key, label, image, width, height
+
+
+def _unusable(key: str, reason: str) -> UserError:
+    return UserError(f"{key}: {reason} (leave out --strict to list such images and go on)")
+
+
+def prepare(encoded: bytes, options: IngestOptions) -> tuple[bytes, int, int]:
+    """The bytes that are stored of an image, its width and its height, upright.
+
+    Without ``size`` the bytes stay as they are; that their header can be read and their end is there is checked, not
+    their pixels: that is the work of ``varscale data verify``.
+
+    Raises:
+        ImageError: the image cannot be used.
+    """
+    if options.size is None:
+        header = inspect(encoded)
+        return encoded, header.width, header.height
+    picture = resize_shorter(decode(encoded, options.size), options.size)
+    return encode(picture, is_jpeg(encoded), options.quality), picture.width, picture.height
+
+
+class _Sink:
+    """A stream to write to that knows its content's size and digest, so that a shard is not read back for them."""
+
+    closed = False
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+        self.content = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        """Write, and take note."""
+        self._stream.write(data)
+        self.content.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        """Bytes written."""
+        return self.size
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    def close(self) -> None:
+        """The stream is closed by who opened it."""
+
+
+def _write_rejects(dest: Location, made: list[tuple[Part, Receipt]]) -> None:
+    """List what was left out in ``rejects.csv``, if anything was, and sum it up on stderr."""
+    rejects = [(key, part.split, *why) for part, receipt in made for key, *why in receipt.rejects]
+    if rejects:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([("key", "split", "class", "reason"), *rejects])
+        (dest / REJECTS).write_bytes(text.getvalue().encode())
+        reasons = Counter(reason for *_, reason in rejects).most_common()
+        shown = "; ".join(f"{count:,} × {reason}" for reason, count in reasons[:SHOWN_REASONS])
+        more = f"; {len(reasons) - SHOWN_REASONS} other reasons" if len(reasons) > SHOWN_REASONS else ""
+        say(f"left out: {len(rejects):,} images ({shown}{more}); each has a line in {dest / REJECTS}")
+
+
+def _manifest(job: Job, made: list[tuple[Part, Receipt]]) -> ImageManifest:
+    splits: dict[str, tuple[Shard, ...]] = {}
+    counts: dict[str, tuple[int, ...]] = {}
+    for split in SPLITS:
+        held = [(part.file, receipt) for part, receipt in made if part.split == split and receipt.rows]
+        if not held:
+            raise UserError(f"{job.name}: split '{split}' holds no usable image")
+        splits[split] = tuple(Shard(file=file, rows=r.rows, bytes=r.bytes, sha256=r.sha256) for file, r in held)
+        counts[split] = tuple(np.sum([receipt.counts for _, receipt in held], axis=0).tolist())
+    return ImageManifest(
+        classes=job.source.classes,
+        splits=splits,
+        counts=counts,
+        source=job.name,
+        options=job.options.recorded(),
+        rejected=sum(len(receipt.rejects) for _, receipt in made),
+        fingerprint=content_fingerprint(job.source.classes, sum(receipt.fingerprint for _, receipt in made)),
+        key=job.key,
+    )

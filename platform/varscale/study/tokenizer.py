@@ -33,7 +33,7 @@ SETTINGS_FILE = "settings.json"
 WEIGHTS_FILE = "tokenizer.safetensors"
 
 
-def train_tokenizer(study: TokenizerStudy, images: Path, places: Places, git_commit: str) -> dict[str, float]:
+def train_tokenizer(study: TokenizerStudy, images: Location, places: Places, git_commit: str) -> dict[str, float]:
     """Train a tokenizer on image shards, record it, and write its weights to ``study.output`` with a picture beside.
 
     An interrupted training goes on from its last checkpoint; a finished one is not repeated. Ray must be initialised.
@@ -46,9 +46,7 @@ def train_tokenizer(study: TokenizerStudy, images: Path, places: Places, git_com
         EnvironmentalError: the workers failed.
     """
     output = Path(study.output).resolve()
-    run = make_run(
-        _with_absolute_paths(study), read_image_manifest(Location.of(images)).fingerprint, largest_node_cpus()
-    )
+    run = make_run(_with_absolute_paths(study), read_image_manifest(images).fingerprint, largest_node_cpus())
     if quality := _finished(output, run):
         say(f"tokenizer {run.name}: {output} was trained so before; nothing to do")
         return quality
@@ -78,10 +76,10 @@ def _finished(output: Path, run: TokenizerRun) -> dict[str, float] | None:
     return facts["validation"] if facts.get("run_key") == run.run_key else None
 
 
-def _check_inputs(run: TokenizerRun, images: Path) -> None:
+def _check_inputs(run: TokenizerRun, images: Location) -> None:
     for split in ("train", "val"):
         check_sides(images, split, run.vqvae.image_size)
-        if (rows := read_image_manifest(Location.of(images)).rows(split)) < run.workers:
+        if (rows := read_image_manifest(images).rows(split)) < run.workers:
             raise UserError(f"{images}: split '{split}' has {rows} images for {run.workers} workers")
     perceptual = run.recipe.perceptual
     if perceptual and perceptual.vgg16 and perceptual.heads:
@@ -103,7 +101,7 @@ def _claim(folder: Path, run: TokenizerRun) -> None:
 
 
 def _train(
-    study: TokenizerStudy, run: TokenizerRun, images: Path, places: Places, folder: Path, git_commit: str
+    study: TokenizerStudy, run: TokenizerRun, images: Location, places: Places, folder: Path, git_commit: str
 ) -> dict[str, float]:
     Path(study.output).parent.mkdir(parents=True, exist_ok=True)  # an output that cannot be is found before training
     recorder = start_recorder(places.tracking_uri, run.name, places.artifact_root)
@@ -111,7 +109,7 @@ def _train(
     run_id = ray.get(recorder.open_tokenizer.remote(run.run_key, run.name, _params(run), tags))
     made = folder / WEIGHTS_FILE
     facts = {"name": run.name, "run_key": run.run_key, "git_commit": git_commit, **run.settings}
-    job = TokenizerJob(run, ViewRule.of(study.data), study.evaluation, images.resolve(), made, facts, run_id, recorder)
+    job = TokenizerJob(run, ViewRule.of(study.data), study.evaluation, images, made, facts, run_id, recorder)
     workers = Workers(run.workers, run.cpus_per_worker, run.gpus_per_worker)
     try:
         with Ticker(_Line(run, recorder).print):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -43,9 +44,17 @@ def tokenizer_table(study: TokenizerStudy) -> str:
 
 def forward_flops(cfg: VQVAEConfig) -> int:
     """FLOPs of encoding and decoding one image, 2 per multiply-add, by torch's counter; nothing is computed."""
+    return _counted(cfg, lambda model, image: model.decode_latent(model.encode(image)))
+
+
+def encoding_flops(cfg: VQVAEConfig) -> int:
+    """FLOPs of encoding one image, counted likewise."""
+    return _counted(cfg, lambda model, image: model.encode(image))
+
+
+def _counted(cfg: VQVAEConfig, work: Callable[[VQVAE, torch.Tensor], torch.Tensor]) -> int:
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        model = VQVAE(cfg)
-        model.decode_latent(model.encode(torch.empty(1, 3, cfg.image_size, cfg.image_size)))
+        work(VQVAE(cfg), torch.empty(1, 3, cfg.image_size, cfg.image_size))
     return counter.get_total_flops()
 
 

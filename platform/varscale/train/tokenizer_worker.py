@@ -13,6 +13,7 @@ from varscale.data.images import ViewRule
 from varscale.data.loader import ImageShards
 from varscale.data.views import shown_views
 from varscale.evaluate.reconstruction import save_scale_grid
+from varscale.locations import Location
 from varscale.models.lpips import LPIPS, load_lpips
 from varscale.models.store import save_model
 from varscale.tokenizer_plan import TokenizerRun
@@ -30,7 +31,7 @@ class TokenizerJob:
     run: TokenizerRun
     rule: ViewRule
     evaluation: TokenizerEvaluation
-    images: Path
+    images: Location
     output: Path
     """Weights file to write, and a picture beside it. Neither is written if training diverges."""
     facts: dict[str, Any]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,15 @@ import torch
 import torch.distributed as dist
 
 from lawfit import schema
-from varscale.data.loader import TokenShards
-from varscale.data.tokenise import REFERENCE
+from varscale.data.batches import TokenBatches
+from varscale.data.encoded import EncodedBatches, FreshCrops
+from varscale.data.encoder import REFERENCE
+from varscale.data.loader import ImageShards, TokenShards
+from varscale.data.views import TrainingViews
 from varscale.evaluate.frechet import Moments
 from varscale.evaluate.pictures import save_grid
 from varscale.evaluate.sample import GRID_COLUMNS, class_grid, sample_frechet_distance
+from varscale.locations import Location
 from varscale.models.sampling import SamplingConfig
 from varscale.models.store import MASK, load_model, save_model
 from varscale.models.var import VAR, init_weights
@@ -25,7 +32,7 @@ from varscale.plan import Cell
 from varscale.spec import Evaluation
 from varscale.train.engine import EngineSettings, ZeroEngine
 from varscale.train.launch import enter_rank
-from varscale.train.loop import Place, TrainingData, flops_at, train
+from varscale.train.loop import Batches, Place, TrainingData, flops_at, train
 from varscale.train.observer import TAG_RESUMED, RayObserver, latest_checkpoint, records_reach
 
 MODEL_FILE = "model.safetensors"
@@ -38,7 +45,9 @@ class CellJob:
 
     cell: Cell
     evaluation: Evaluation
-    tokens: Path
+    tokens: Location
+    crops: FreshCrops | None
+    """Of what training encodes at every step; None: it reads tokens. Validation reads them always."""
     tokenizer: Path
     output: Path
     """Where the exported model and the sample grid go."""
@@ -48,6 +57,8 @@ class CellJob:
     """MLflow run."""
     recorder: Any
     """Handle of the Recorder actor."""
+    cache_bytes: int
+    """Most that a node's copies of shards in object storage may take."""
 
 
 def run_rank(job: CellJob) -> None:
@@ -55,23 +66,40 @@ def run_rank(job: CellJob) -> None:
     cell = job.cell
     place = enter_rank(cell.resources.cpus_per_worker)
     tokenizer = load_model(job.tokenizer, VQVAE).model.to(place.device).requires_grad_(False)
-    data = TrainingData(
-        TokenShards(job.tokens, "train"), TokenShards(job.tokens, "val"), tokenizer.quantize, job.evaluation.batch
-    )
-    torch.manual_seed(cell.seed)
-    model = VAR(cell.var, checkpoint_blocks=cell.activation_checkpointing)
-    init_weights(model, adaln_gamma=cell.optimizer.adaln_gamma)
-    engine = ZeroEngine(model.to(place.device), EngineSettings.of(cell), place.device)
-    start = _resume(engine, job, place)
-    observer = RayObserver(job.recorder, job.run_id, place, engine.save, {"zero_stage": cell.zero_stage})
-    train(cell, data, engine, place, observer, start)
+    val = TokenShards(job.tokens, "val", job.cache_bytes)
+    with _batches(job, place, tokenizer) as batches:
+        data = TrainingData(batches, val, tokenizer.quantize, job.evaluation.batch)
+        torch.manual_seed(cell.seed)
+        model = VAR(cell.var, checkpoint_blocks=cell.activation_checkpointing)
+        init_weights(model, adaln_gamma=cell.optimizer.adaln_gamma)
+        engine = ZeroEngine(model.to(place.device), EngineSettings.of(cell), place.device)
+        start = _resume(engine, job, place)
+        observer = RayObserver(job.recorder, job.run_id, place, engine.save, {"zero_stage": cell.zero_stage})
+        train(cell, data, engine, place, observer, start)
     weights = engine.full_state_dict()
     if all(tensor.isfinite().all() for name, tensor in weights.items() if name != MASK):
         if place.rank == 0:
             save_model(job.output / MODEL_FILE, model, weights, job.facts)
         dist.barrier()
-        _assess(job, tokenizer, data, place)
+        _assess(job, tokenizer, val, place)
     ray.train.report({"step": cell.steps})
+
+
+@contextmanager
+def _batches(job: CellJob, place: Place, tokenizer: VQVAE) -> Iterator[Batches]:
+    """This rank's batches. The block ends well only if the checksums of all tokens that were read are right."""
+    cell = job.cell
+    share = cell.micro_batch * cell.accumulation
+    if job.crops is None:
+        shards = TokenShards(job.tokens, "train", job.cache_bytes)
+        yield TokenBatches(shards, cell.seed, cell.batch, share, place.rank)
+        shards.finish_checks()
+        return
+    images = ImageShards(job.crops.images, "train", cache_bytes=job.cache_bytes)
+    images.fetch()
+    cpus = cell.resources.cpus_per_worker
+    with TrainingViews(images, job.crops.rule, cell.seed, cell.batch, share, place.rank, cpus) as views:
+        yield EncodedBatches(views, images.labels, tokenizer)
 
 
 def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
@@ -95,7 +123,7 @@ def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
     return position["step"]
 
 
-def _assess(job: CellJob, tokenizer: VQVAE, data: TrainingData, place: Place) -> None:
+def _assess(job: CellJob, tokenizer: VQVAE, val: TokenShards, place: Place) -> None:
     """Sample from the exported model, as any user of the file would load it."""
     cell, evaluation = job.cell, job.evaluation
     model = load_model(job.output / MODEL_FILE, VAR).model.to(place.device)
@@ -103,9 +131,9 @@ def _assess(job: CellJob, tokenizer: VQVAE, data: TrainingData, place: Place) ->
     distance = sample_frechet_distance(
         model,
         tokenizer,
-        data.val.labels,
+        val.labels,
         evaluation.images,
-        Moments.load(job.tokens / REFERENCE),
+        Moments.load(io.BytesIO((job.tokens / REFERENCE).read_bytes())),
         sampling,
         evaluation.batch,
         place.rank,

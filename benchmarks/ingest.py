@@ -1,0 +1,214 @@
+"""Ingest against what the machine can do: re-encoding, plain storing, memory, and decoding large photographs in part.
+
+    python benchmarks/ingest.py            # about 3 minutes on 2 cores, 4 GB of temporary files
+
+Photographs are synthetic: smooth noise, 500 × 375, about 80 kB, each listed several times under other names (hard
+links), so that sources are read from the page cache. Ray runs already, with its workers' imports done. Times end when
+the disk has what was written (fsync). The bare loop knows no listing, no digests and no shards: two processes read,
+decode with the fastest decoder that can be imported (simplejpeg, OpenCV, PyTurboJPEG, Pillow), resize and encode as
+ingest does, and forget the result. Memory is the largest sum, sampled every 20 ms, of the resident memory of this
+process and of Ray's workers at work, pages they share counted for each; Ray's own processes and idle workers are left
+out.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from multiprocessing.pool import Pool
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from published import median_seconds, print_table, seconds
+
+from varscale.data.images import decode, encode, resize_shorter
+from varscale.data.ingest import IngestOptions, ingest
+from varscale.study.cluster import connected
+
+Decoder = Callable[[bytes], Image.Image]
+SIDE, QUALITY = 256, 95
+PHOTOS = 200
+
+
+def photograph(seed: int, width: int = 500, height: int = 375) -> bytes:
+    """A JPEG whose spectrum falls as that of photographs does."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((height, width, 3), 128, np.float32)
+    for cells in (4, 16, 64, 256):
+        coarse = rng.normal(0, 190 / cells**0.5, (cells, cells, 3)).astype(np.float32)
+        for channel in range(3):
+            layer = Image.fromarray(coarse[:, :, channel]).resize((width, height), Image.Resampling.BICUBIC)
+            pixels[:, :, channel] += np.asarray(layer)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def make_source(folder: Path, photographs: list[Path], images: int) -> None:
+    """A folder of ten class folders with so many images."""
+    for i in range(images):
+        place = folder / f"class{i % 10}" / f"{i:05d}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.link(photographs[i % len(photographs)], place)
+
+
+def decoders() -> dict[str, Decoder]:
+    """What can be imported here, by name."""
+    found: dict[str, Decoder] = {"Pillow": decode}
+    try:
+        import simplejpeg
+
+        found["simplejpeg"] = lambda data: Image.fromarray(simplejpeg.decode_jpeg(data))
+    except ImportError:
+        pass
+    try:
+        import cv2
+
+        cv2.setNumThreads(1)
+        rgb = cv2.IMREAD_COLOR_RGB
+        found["OpenCV"] = lambda data: Image.fromarray(cv2.imdecode(np.frombuffer(data, np.uint8), rgb))
+    except ImportError:
+        pass
+    try:
+        import turbojpeg
+
+        turbo = turbojpeg.TurboJPEG()
+        found["PyTurboJPEG"] = lambda data: Image.fromarray(turbo.decode(data, pixel_format=turbojpeg.TJPF_RGB))
+    except (ImportError, RuntimeError):  # the library it wraps is apart
+        pass
+    return found
+
+
+def bare_loop(decoder: str, paths: list[Path]) -> int:
+    """Decode, resize, encode; the bytes made."""
+    read = decoders()[decoder]
+    return sum(len(encode(resize_shorter(read(path.read_bytes()), SIDE), True, QUALITY)) for path in paths)
+
+
+def written(folder: Path, work: Callable[[], object]) -> float:
+    """Seconds until ``work``'s files in ``folder`` are on the disk."""
+
+    def both() -> None:
+        work()
+        for path in folder.iterdir():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+
+    os.sync()
+    return seconds(both)
+
+
+class WorkersMemory:
+    """Samples the resident memory of this process and of Ray's workers at work."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> WorkersMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.02):
+            self.peak = max(self.peak, sum(_resident(folder) for folder in Path("/proc").glob("[0-9]*")))
+
+
+def _resident(process: Path) -> int:
+    try:
+        title = (process / "cmdline").read_bytes()
+        if process.name != str(os.getpid()) and not (title.startswith(b"ray::") and b"IDLE" not in title):
+            return 0
+        return int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        return 0
+
+
+def reencoding(folder: Path, source: Path, pool: Pool) -> list[tuple[str, ...]]:
+    """Both cores, ours and the bare loop."""
+    paths = sorted(source.rglob("*.jpg"))
+    sample = [path.read_bytes() for path in paths[:50]]
+    speeds = {
+        name: median_seconds(lambda read=read: [read(data) for data in sample], 3) for name, read in decoders().items()
+    }
+    fastest = min(speeds, key=speeds.__getitem__)
+    halves = [(fastest, paths[half::2]) for half in range(2)]
+    pool.starmap(bare_loop, [(name, half[:4]) for name, half in halves])
+    bare = seconds(lambda: pool.starmap(bare_loop, halves, chunksize=1))
+    ours = seconds(lambda: ingest(source, folder / "sized", IngestOptions(size=SIDE, quality=QUALITY)))
+    others = ", ".join(f"{name} {time / 50 * 1e3:.2f} ms" for name, time in speeds.items())
+    return [
+        (f"bare loop, {SIDE} px, {fastest}", f"{len(paths) / bare:.0f} images/s", "1.00", f"decoding alone: {others}"),
+        (f"ingest --size {SIDE}", f"{len(paths) / ours:.0f} images/s", f"{bare / ours:.2f}", "target 0.85"),
+    ]  # fmt: skip
+
+
+def storing(folder: Path, source: Path) -> list[tuple[str, ...]]:
+    """The original bytes, ours and a copy of one file that holds them all; and memory."""
+    paths = sorted(source.rglob("*.jpg"))
+    whole, copied = folder / "whole", folder / "copied"
+    copied.mkdir()
+    with whole.open("wb") as stream:
+        for path in paths:
+            stream.write(path.read_bytes())
+    size = whole.stat().st_size / 2**20
+    copy = written(copied, lambda: shutil.copyfile(whole, copied / "whole"))
+    shutil.rmtree(copied)
+    whole.unlink()
+    rows = [("copy of one file", f"{size / copy:.0f} MiB/s", "1.00", f"{size:.0f} MiB")]
+    for shard_mib in (4096, 1):
+        dest = folder / f"kept{shard_mib}"
+        dest.mkdir()
+        with WorkersMemory() as memory:
+            options = IngestOptions(shard_mib=shard_mib)
+            ours = written(dest, lambda options=options, dest=dest: ingest(source, dest, options))
+        shards = len(list(dest.glob("*.parquet")))
+        shutil.rmtree(dest)
+        rows.append((
+            f"ingest --shard-mib {shard_mib}", f"{size / ours:.0f} MiB/s", f"{copy / ours:.2f}",
+            f"target 0.5; {len(paths):,} images, {shards} shards, {memory.peak / 2**20:.0f} MiB of memory",
+        ))  # fmt: skip
+    return rows
+
+
+def partial_decoding() -> tuple[str, ...]:
+    """What decoding a large photograph at a part of its size gains and costs."""
+    large = [photograph(seed, 3000, 2250) for seed in range(4)]
+
+    def stored(side: int | None) -> list[np.ndarray]:
+        return [np.asarray(resize_shorter(decode(data, side), SIDE)).astype(float) for data in large]
+
+    full, part = stored(None), stored(SIDE)
+    psnr = [10 * np.log10(255**2 / ((a - b) ** 2).mean()) for a, b in zip(full, part, strict=True)]
+    gain = median_seconds(lambda: stored(None), 3) / median_seconds(lambda: stored(SIDE), 3)
+    return (f"3000 × 2250 to {SIDE} px, decoded in part", f"{gain:.1f} ×", "", f"PSNR {min(psnr):.1f} dB against whole")
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory(prefix="ingest-") as name, multiprocessing.get_context("spawn").Pool(2) as pool:
+        folder = Path(name)
+        photographs = [folder / f"{seed}.jpg" for seed in range(PHOTOS)]
+        for path, data in zip(photographs, pool.map(photograph, range(PHOTOS)), strict=True):
+            path.write_bytes(data)
+        for images in (200, 4000, 10_000):
+            make_source(folder / str(images), photographs, images)
+        with connected():
+            ingest(folder / "200", folder / "warm", IngestOptions())
+            rows = [*reencoding(folder, folder / "4000", pool), *storing(folder, folder / "10000"), partial_decoding()]
+    print_table(("part", "rate", "ratio", "notes"), rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Shards as they are opened: what is refused before an image or a token is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from varscale.data.schema import IMAGE_SCHEMA, ImageManifest, Shard, TokenManifest
+from varscale.errors import EnvironmentalError, UserError
+from varscale.locations import Location
+
+OPENING_THREADS = 8
+
+
+def shards_of(manifest: ImageManifest | TokenManifest, split: str, folder: Location) -> tuple[Shard, ...]:
+    """The shards of a split.
+
+    Raises:
+        UserError: there is no such split, or nothing in it.
+    """
+    if split not in manifest.splits:
+        raise UserError(f"{folder}: no split '{split}'; it has {', '.join(manifest.splits)}")
+    if not sum(shard.rows for shard in manifest.splits[split]):
+        raise UserError(f"{folder}: split '{split}' is empty; wanted at least one row")
+    return manifest.splits[split]
+
+
+def all_shards(manifest: ImageManifest | TokenManifest) -> tuple[Shard, ...]:
+    """The shards of all splits."""
+    return tuple(shard for shards in manifest.splits.values() for shard in shards)
+
+
+def first_rows(shards: Sequence[Shard]) -> np.ndarray:
+    """First row of each shard, int64 [shards]."""
+    return np.cumsum([0, *(shard.rows for shard in shards)])[:-1]
+
+
+def overlapping(shards: tuple[Shard, ...], start: int, stop: int) -> tuple[tuple[Shard, ...], int]:
+    """The shards that hold rows ``start`` … ``stop``-1, and how many rows stand before them."""
+    begins = first_rows(shards)
+    chosen = [i for i, shard in enumerate(shards) if begins[i] < stop and begins[i] + shard.rows > start]
+    return tuple(shards[i] for i in chosen), int(begins[chosen[0]])
+
+
+def check_files(folder: Location, shards: Sequence[Shard]) -> None:
+    """Refuse shards that are not there or whose size is not the manifest's.
+
+    Raises:
+        UserError: naming the first of them.
+    """
+    found = folder.files()
+    for shard in shards:
+        if shard.file not in found:
+            raise UserError(f"{folder / shard.file}: no such file; the manifest names it, with {shard.rows} rows")
+        if found[shard.file] != shard.bytes:
+            raise UserError(
+                f"{folder / shard.file}: {found[shard.file]} bytes where the manifest says {shard.bytes}; it was cut"
+                " short or written anew"
+            )
+
+
+def read_columns(folder: Location, shards: Sequence[Shard], columns: list[str]) -> list[pa.Table]:
+    """These columns of image shards, a table a shard.
+
+    Raises:
+        UserError: a shard is missing, cut short, damaged, of another schema, or has gaps in a column.
+    """
+    check_files(folder, shards)
+
+    def read(shard: Shard) -> pa.Table:
+        place = folder / shard.file
+        file = open_parquet(place, place, shard, pre_buffer=folder.local is None)
+        try:
+            table = file.read(columns=columns, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise unreadable(f"{place}: rows 0-{shard.rows - 1}", error) from error
+        for name in columns:
+            if table[name].null_count:
+                raise UserError(f"{place}: column '{name}' has gaps; wanted a value in every row")
+        return table
+
+    with ThreadPoolExecutor(OPENING_THREADS) as pool:
+        return list(pool.map(read, shards))
+
+
+def open_parquet(copy: Location, place: Location, shard: Shard, pre_buffer: bool = False) -> pq.ParquetFile:
+    """An image shard, opened and of the right schema.
+
+    Args:
+        copy: the file.
+        place: what it is a copy of, for messages.
+        pre_buffer: ask for all parts of a read at once, which object storage needs; they stay in memory.
+
+    Raises:
+        UserError: damaged, of another schema, or with other rows than the manifest says.
+    """
+    try:
+        file = pq.ParquetFile(copy.open(), page_checksum_verification=True, pre_buffer=pre_buffer)
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(str(place), error) from error
+    if not file.schema_arrow.equals(IMAGE_SCHEMA):
+        raise UserError(f"{place}: columns are {named(file.schema_arrow)}; wanted {named(IMAGE_SCHEMA)}")
+    if file.metadata.num_rows != shard.rows:
+        raise UserError(f"{place}: {file.metadata.num_rows} rows where the manifest says {shard.rows}")
+    return file
+
+
+def check_labels(place: Location, labels: np.ndarray, classes: int) -> None:
+    """Refuse labels [rows] of the shard at ``place`` that name no class.
+
+    Raises:
+        UserError: naming the first of them.
+    """
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        raise UserError(
+            f"{place}: row {wrong[0]} has label {labels[wrong[0]]}; allowed 0-{classes - 1}, as the manifest names"
+            f" {classes} classes"
+        )
+
+
+def named(schema: pa.Schema) -> str:
+    """A schema in one line."""
+    return "{" + ", ".join(f"{field.name}: {field.type}" for field in schema) + "}"
+
+
+def unreadable(where: str, error: Exception) -> UserError | EnvironmentalError:
+    """What to raise for a failed read: the system's own failures have a number, all others are the file's."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return EnvironmentalError(f"{where}: {error}")
+    return UserError(f"{where}: not readable: {str(error).splitlines()[0]}")

@@ -1,0 +1,171 @@
+"""Training that encodes at every step, against training on tokens made before; real images, tokenizer and engine."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training_log import Log
+
+from lawfit import schema
+from varscale.data import views as views_module
+from varscale.data.batches import TokenBatches
+from varscale.data.encoded import EncodedBatches
+from varscale.data.encoder import TokeniseJob
+from varscale.data.images import ViewRule
+from varscale.data.ingest import IngestOptions, ingest
+from varscale.data.loader import ImageShards, TokenShards
+from varscale.data.tokenise import tokenise
+from varscale.data.views import TrainingViews
+from varscale.locations import Location
+from varscale.models.store import load_model, save_model
+from varscale.models.var import VAR, init_weights
+from varscale.models.vqvae import VQVAE
+from varscale.plan import Cell, Inputs, make_plan
+from varscale.shapes import VQVAEConfig
+from varscale.study_file import load_study
+from varscale.train import loop
+from varscale.train.engine import EngineSettings, ZeroEngine
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPE = VQVAEConfig(32, 4, 8, (1, 2), 1, (1, 2, 4, 8), norm_groups=4)
+RULE = ViewRule(16, flip=True)
+EPOCHS, BATCH, SAVED = 3, 16, 5
+
+
+@pytest.fixture(scope="module")
+def images(picture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoding") / "images"
+    ingest(picture_folder, folder, IngestOptions(size=18))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = VQVAE(SHAPE)
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.safetensors"
+    save_model(path, model, model.state_dict(), {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def cell(images: Path) -> Cell:
+    """Three epochs and a little, with dropped labels and paths: noise must not depend on where tokens come from."""
+    seen = EPOCHS * len(ImageShards(images, "train"))
+    study = load_study(
+        ROOT / "studies" / "quickstart.yaml",
+        [
+            "sizes={depths: [2], aspect: 8}",
+            f"budget.images={seen - seen % BATCH}",
+            f"optimizer={{batch: {BATCH}, peak_lr: 0.01, reference_batch: 8, adaln_gamma: 0.5}}",
+            "engine={micro_batch: 8}",
+            "resources={workers: 1}",
+            f"checkpoints.every_steps={SAVED}",
+            "evaluation.points=2",
+        ],
+    )
+    planned = make_plan(study, Inputs(2, SHAPE.vocab_size, SHAPE.z_channels, SHAPE.patch_nums, "t"))[0]
+    return dataclasses.replace(planned, seed=5)
+
+
+@pytest.fixture(scope="module")
+def tokens(images: Path, tokenizer: Path, cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As many views as epochs."""
+    folder, threads = tmp_path_factory.mktemp("tokens") / "tokens", torch.get_num_threads()
+    tokenise(TokeniseJob(Location.of(images), tokenizer, RULE, EPOCHS, cell.seed), Location.of(folder))
+    torch.set_num_threads(threads)
+    return folder
+
+
+@contextmanager
+def fresh(cell: Cell, images: Path, tokenizer: Path, rank: int = 0, ranks: int = 1) -> Iterator[EncodedBatches]:
+    shards, model = ImageShards(images, "train"), load_model(tokenizer, VQVAE).model
+    with TrainingViews(shards, RULE, cell.seed, cell.batch, cell.batch // ranks, rank, cpus=2) as views:
+        yield EncodedBatches(views, shards.labels, model)
+
+
+def train(
+    cell: Cell,
+    batches: loop.Batches,
+    tokens: Path,
+    tokenizer: Path,
+    place: loop.Place,
+    start: Path | None = None,
+    save: Path | None = None,
+) -> tuple[Log, dict[str, torch.Tensor]]:
+    torch.manual_seed(0)
+    model = VAR(cell.var)
+    init_weights(model, adaln_gamma=0.5)
+    quantizer = load_model(tokenizer, VQVAE).model.requires_grad_(False).quantize
+    engine = ZeroEngine(model, EngineSettings.of(cell), place.device)
+    first = engine.load(start)["step"] if start else 0
+    log = Log(lambda step: engine.save(save, {"step": step}) if save and step == SAVED else None)
+    loop.train(cell, loop.TrainingData(batches, TokenShards(tokens, "val"), quantizer, 16), engine, place, log, first)
+    return log, {name: value.clone() for name, value in engine.full_state_dict().items()}
+
+
+def losses(log: Log) -> list[tuple[int, dict[str, float]]]:
+    timed = (schema.IMAGES_PER_S, schema.FLOPS_PER_S)
+    return [(step, {k: v for k, v in m.items() if k not in timed}) for step, m in log.metrics]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_fresh_crops_train_as_their_tokens_do_to_the_last_bit(
+    alone: loop.Place,
+    cell: Cell,
+    images: Path,
+    tokenizer: Path,
+    tokens: Path,
+    tmp_path: Path,
+    kept: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(views_module, "KEPT_BYTES", 2**30 if kept else 0)  # threads, or processes
+    once = TokenBatches(TokenShards(tokens, "train"), cell.seed, cell.batch, cell.batch, 0)
+    cached_log, cached = train(cell, once, tokens, tokenizer, alone)
+    with fresh(cell, images, tokenizer) as batches:
+        log, weights = train(cell, batches, tokens, tokenizer, alone, save=tmp_path)
+    with fresh(cell, images, tokenizer) as batches:
+        resumed_log, resumed = train(cell, batches, tokens, tokenizer, alone, start=tmp_path)
+    assert losses(log) == losses(cached_log)
+    assert losses(resumed_log)[-1] == losses(log)[-1]
+    assert same(weights, cached)
+    assert same(weights, resumed)
+
+
+def test_fresh_crops_go_on_where_cached_views_begin_again(
+    cell: Cell, images: Path, tokenizer: Path, tokens: Path
+) -> None:
+    shards = TokenShards(tokens, "train")
+    once = TokenBatches(shards, cell.seed, cell.batch, cell.batch, 0)
+    first_of_epoch_3 = -(-EPOCHS * len(shards) // BATCH)
+    with fresh(cell, images, tokenizer) as batches:
+        tokens_of = [(batches.take(step), once.take(step)) for step in (0, first_of_epoch_3)]
+    assert all(torch.equal(ours[1], theirs[1]) for ours, theirs in tokens_of)
+    assert torch.equal(tokens_of[0][0][0], tokens_of[0][1][0])
+    assert not torch.equal(tokens_of[1][0][0], tokens_of[1][1][0])
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_encode_slices_of_the_same_batch(cell: Cell, images: Path, tokenizer: Path, ranks: int) -> None:
+    with fresh(cell, images, tokenizer) as batches:
+        tokens, labels = batches.take(7)
+    assert (tokens.dtype, labels.dtype) == (torch.int64, torch.int64)
+    assert not tokens.is_inference()
+    share = BATCH // ranks
+    for rank in range(ranks):
+        with fresh(cell, images, tokenizer, rank, ranks) as batches:
+            ours = batches.take(7)
+        part = slice(rank * share, (rank + 1) * share)
+        assert np.array_equal(ours[0], tokens[part])
+        assert np.array_equal(ours[1], labels[part])
