@@ -22,6 +22,7 @@ TITLE_SIZE, NAME_SIZE, SMALL_SIZE, LINE = 20, 15, 13, 20
 TOP = MARGIN + TITLE_SIZE + SMALL_SIZE + 3 * GAP
 NAME_WIDTH = 200
 """For the names of classes; all of these in pixels."""
+NAME_LINES = 3
 INK, FAINT, BOX = (20, 20, 20), (110, 110, 110), (240, 240, 240)
 
 
@@ -41,8 +42,12 @@ def save_contact_sheet(path: Path, dest: Location, card: ImageCard) -> None:
     _write_title(draw, dest.name, card, f"{len(labels)} of {len(held)} classes, from {split}")
     for line, label in enumerate(labels):
         top = TOP + line * (SIDE + GAP)
-        _write(draw, (MARGIN, top + SIDE // 2 - LINE), card.manifest.classes[label], NAME_SIZE, INK, NAME_WIDTH - GAP)
-        _write(draw, (MARGIN, top + SIDE // 2), f"{counts[split][label]:,} in {split}", SMALL_SIZE, FAINT, NAME_WIDTH)
+        name = _wrapped(card.manifest.classes[label], NAME_SIZE, NAME_LINES)
+        middle = top + (SIDE - LINE * (len(name) + 1)) // 2
+        for i, words in enumerate(name):
+            _write(draw, (MARGIN, middle + i * LINE), words, NAME_SIZE, INK, NAME_WIDTH - GAP)
+        below = (MARGIN, middle + len(name) * LINE)
+        _write(draw, below, f"{counts[split][label]:,} in {split}", SMALL_SIZE, FAINT, NAME_WIDTH - GAP)
         for column, image in enumerate(_images(dest, card.columns[split], label)):
             sheet.paste(_boxed(image), (MARGIN + NAME_WIDTH + column * (SIDE + GAP), top))
     with atomic_path(path) as temporary:
@@ -59,13 +64,27 @@ def _write_title(draw: ImageDraw.ImageDraw, name: str, card: ImageCard, shown: s
     _write(draw, (MARGIN, MARGIN + TITLE_SIZE + GAP), below, SMALL_SIZE, FAINT, room)
 
 
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def _wrapped(name: str, size: int, most: int) -> list[str]:
+    """A class's name in at most ``most`` lines; the last one holds whatever is left."""
+    font, lines = _font(size), [""]
+    for word in name.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and len(lines) < most and font.getlength(longer) > NAME_WIDTH - GAP:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
 def _write(
-    draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, ink: tuple[int, int, int], room: int
+    draw: ImageDraw.ImageDraw, place: tuple[int, int], line: str, size: int, ink: tuple[int, int, int], room: int
 ) -> None:
     """A line of text, its end left out if it is wider than ``room`` pixels."""
-    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
-    line = " ".join(text.split())
-    kept = len(line)
+    font, kept = _font(size), len(line)
     while kept and font.getlength(line[:kept] + "…") > room:
         kept -= 1
     draw.text(place, line if font.getlength(line) <= room else line[:kept] + "…", ink, font)

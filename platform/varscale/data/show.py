@@ -22,6 +22,8 @@ def show(dest: Location, picture: Path | None, as_json: bool) -> str:
         UserError: no data set is here, it cannot be read, or a picture is asked of tokens.
     """
     manifest = read_manifest(dest)
+    if not any(shard.rows for shards in manifest.splits.values() for shard in shards):
+        raise UserError(f"{dest}: no split holds any row; wanted at least one")
     if isinstance(manifest, TokenManifest):
         if picture:
             raise UserError(f"--picture {picture}: {dest} holds tokens; only images have a picture")

@@ -23,6 +23,7 @@ from varscale.data.verify_tokens import TokenCheck, check_token_shard
 from varscale.locations import Location
 from varscale.progress import Progress
 
+SMALL_BYTES = 64 * 2**20
 SHARD_ENDINGS = (".parquet", ".arrow", ".part")
 
 
@@ -51,6 +52,11 @@ class Verdict:
         left_out = "" if self.whole else "; not every row could be read, so counts and fingerprint were not compared"
         errors, warnings = self.problems.total(warnings=False), self.problems.total(warnings=True)
         return f"{self.shards:,} shards, {self.rows:,} rows; errors: {errors:,}, warnings: {warnings:,}{left_out}"
+
+
+def is_small(manifest: ImageManifest | TokenManifest) -> bool:
+    """Whether the data set is read sooner than Ray starts."""
+    return sum(shard.bytes for shards in manifest.splits.values() for shard in shards) < SMALL_BYTES
 
 
 def verify(dest: Location) -> Verdict:
