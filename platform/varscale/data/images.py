@@ -4,12 +4,50 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from varscale.spec import Data
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+"""MPO opens as JPEG: it is one with more of them behind it."""
+MOST_PIXELS = 89_478_485
+"""What Pillow takes for safe: 256 MiB of RGB. More is a decompression bomb, or no picture to train on."""
+SPARE = 3
+"""A JPEG decoded at a part of its size keeps at least so many times the side that is wanted."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the picture upright; from 5 on, width and height change places."""
+PNG_DEPTH = 24
+"""Where a PNG says how many bits a sample has."""
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+PNG_ORIENTATION = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+)
+"""What Pillow raises on bytes that are no whole image."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +66,147 @@ class ViewRule:
         return ViewRule(data.image_size, data.resize_ratio, data.flip)
 
 
-def decode(encoded: bytes) -> Image.Image:
-    """An upright RGB picture from PNG or JPEG bytes; transparency becomes white.
+class ImageError(ValueError):
+    """Why an image cannot be used, in one line."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image says of itself, before its pixels are decoded."""
+
+    format: str
+    """JPEG, MPO, PNG, WEBP, BMP or GIF: by content, whatever the file was called."""
+    width: int
+    height: int
+    """Both as the image is seen: upright."""
+
+
+def decode(encoded: bytes, side: int | None = None) -> Image.Image:
+    """An upright RGB picture from JPEG, PNG, WebP, BMP or GIF bytes.
+
+    Transparency becomes white, CMYK is read as Adobe writes it (inverted), 16-bit grey is scaled to 8 bits, and of an
+    MPO the first picture counts.
+
+    Args:
+        side: the shorter side that is wanted. A JPEG that is far larger is decoded at a half, a quarter or an eighth,
+            never below SPARE × ``side``. Pixels then differ a little from those of the whole image.
 
     Raises:
-        OSError: the bytes are no whole image.
+        ImageError: no image of these formats, cut short, animated, or too large.
     """
-    opened = Image.open(io.BytesIO(encoded))
-    opened.load()
-    image: Image.Image = ImageOps.exif_transpose(opened)
+    with _opened(encoded) as image:
+        if side is not None and image.format in ("JPEG", "MPO"):
+            image.draft(None, (SPARE * side, SPARE * side))
+        image.load()
+        if image.format == "PNG":
+            _scale_clear_colour(image, encoded[PNG_DEPTH])
+        turn = TURNS.get(_orientation(image))
+        return _rgb(image if turn is None else image.transpose(turn))
+
+
+def inspect(encoded: bytes) -> Header:
+    """Read an image's header, and check that the file ends as its format does; pixels are not decoded.
+
+    An image whose end looks cut is decoded after all: some cameras write other things behind a whole picture.
+
+    Raises:
+        ImageError: as :func:`decode`, as far as header and end tell.
+    """
+    with _opened(encoded) as image:
+        if not _ends_well(encoded, image.format or ""):
+            decode(encoded)
+        width, height = image.size
+        if image.format == "PNG" and any(name in encoded for name in PNG_ORIENTATION):
+            image.load()  # it may stand behind the pixels
+        if _orientation(image) >= 5:
+            width, height = height, width
+        return Header(image.format or "", width, height)
+
+
+@contextmanager
+def _opened(encoded: bytes) -> Iterator[ImageFile.ImageFile]:
+    """The image with its header read; whatever Pillow raises about the bytes becomes a ImageError."""
+    if not encoded:
+        raise ImageError("empty file")
+    try:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise ImageError(f"{width} × {height} pixels; allowed are {MOST_PIXELS:,}")
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":
+                raise ImageError(f"animated, {frames} frames")
+            yield image
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"no image of the formats {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"more than {MOST_PIXELS:,} pixels") from error
+    except UNREADABLE as error:
+        raise ImageError(f"not a readable image: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1–8."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+        return found if found in TURNS else 1
+    except UNREADABLE:  # broken EXIF says nothing of the pixels, which may be whole
+        return 1
+
+
+def _ends_well(encoded: bytes, kind: str) -> bool:
+    if kind in ("JPEG", "MPO"):
+        return encoded.rstrip(b"\0").endswith(b"\xff\xd9")
+    if kind == "PNG":
+        return encoded.endswith(PNG_END)
+    return False
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The picture as RGB on white."""
+    if image.mode.startswith("I"):
+        return _from_16_bits(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _scale_clear_colour(image: Image.Image, bits: int) -> None:
+    """Pillow scales a PNG's samples to 8 bits, but not the colour that stands for transparent."""
+    clear = image.info.get("transparency")
+    if image.mode == "L" and isinstance(clear, int) and bits < 8:
+        image.info["transparency"] = clear * 255 // (2**bits - 1)
+    elif image.mode == "RGB" and isinstance(clear, tuple) and bits == 16:
+        image.info["transparency"] = tuple(sample >> 8 for sample in clear)
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey: Pillow itself would clip all above 255 to white."""
+    wide = np.asarray(image)
+    grey = ((wide.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if "transparency" in image.info:
+        grey[wide == image.info["transparency"]] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def is_jpeg(encoded: bytes) -> bool:
+    """Whether these bytes are a JPEG, whatever the file was called."""
+    return encoded.startswith(b"\xff\xd8")
+
+
+def encode(picture: Image.Image, as_jpeg: bool, quality: int) -> bytes:
+    """The picture as JPEG of this quality with full chroma (4:4:4), or else as PNG; nothing but its pixels."""
+    picture.info.clear()  # profiles and comments of the original
+    buffer = io.BytesIO()
+    if as_jpeg:
+        picture.save(buffer, "JPEG", quality=quality, subsampling=0)
+    else:
+        picture.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def resize_shorter(image: Image.Image, side: int) -> Image.Image:
