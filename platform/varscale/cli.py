@@ -170,16 +170,45 @@ def tokenizer_evaluate(
 
 
 @app.command()
-def tokenise(study_file: StudyFile, overrides: Overrides = None) -> None:
-    """Encode a study's images into token shards, and nothing more."""
-    study, places = _study(study_file, overrides)
-    from varscale.study.cluster import connected
-    from varscale.study.run import prepare
+def tokenise(
+    shards: Annotated[str, typer.Argument(help="Image shards, as 'varscale ingest' makes them: a folder or a URL.")],
+    tokenizer: Annotated[Path, typer.Argument(help="A tokenizer's weights (.safetensors, or a released .pth).")],
+    dest: Annotated[str, typer.Argument(help="Folder or URL for the token shards.")],
+    views: Annotated[int, typer.Option(min=1, help="Augmented views of each training image.")] = 1,
+    resize_ratio: Annotated[
+        float, typer.Option(min=1, max=4, help="Shorter side before the crop, times the tokenizer's side.")
+    ] = 1.125,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the training views.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="View j of an image depends on (seed, its key, j).")] = 0,
+    patch_nums: Annotated[
+        str, typer.Option(help="Scales of a released tokenizer, e.g. 1,2,3,4,6,9,13,18,24,32 for 512 px; else 256 px.")
+    ] = "",
+    gpus: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of a GPU an actor takes; default: 1 where the cluster has any, else 0."),
+    ] = None,
+    cpus: Annotated[int, typer.Option(min=1, help="CPUs an actor takes, for decoding and, without GPU, encoding.")] = 1,
+) -> None:
+    """Encode image shards once, in several views, into token shards; run again, an interrupted one goes on."""
+    from varscale.data.encoder import TokeniseJob
+    from varscale.data.images import ViewRule
+    from varscale.data.tokenise import tokenise as run_tokenise
+    from varscale.locations import Location
+    from varscale.models.store import load_model
+    from varscale.models.vqvae import VQVAE
+    from varscale.shapes import VQVAEConfig
+    from varscale.study.cluster import cluster_resources, connected
 
+    scales = tuple(_numbers("--patch-nums", patch_nums)) or VQVAEConfig.patch_nums
+    rule = ViewRule(load_model(tokenizer, VQVAE, scales).model.cfg.image_size, resize_ratio, flip)
+    images = Location.of(shards)
     with connected(_debug()):
-        prepared = prepare(study, places, _git_commit())
-    rows = {split: sum(shard.rows for shard in shards) for split, shards in prepared.manifest.splits.items()}
-    print(f"{prepared.tokens}: " + ", ".join(f"{count:,} {split}" for split, count in rows.items()) + " rows")
+        share = float(cluster_resources()["GPU"] > 0) if gpus is None else gpus
+        job = TokeniseJob(images, tokenizer.resolve(), rule, views, seed, scales, cpus, share)
+        manifest = run_tokenise(job, Location.of(dest))
+    rows = ", ".join(f"{manifest.rows(split):,} {split}" for split in manifest.splits)
+    print(f"{dest}: {rows} rows of {manifest.length} tokens")
+    print(f"key {manifest.key}")
 
 
 @app.command()
@@ -270,7 +299,7 @@ def evaluate(
     if shards.manifest.tokenizer_fingerprint != vqvae.fingerprint:
         raise UserError(f"{tokens}: made by another tokenizer than {tokenizer}")
     quantizer = vqvae.model.quantize
-    for name, value in validation_metrics(model, quantizer, shards.tokens[:, 0], shards.labels, batch=128).items():
+    for name, value in validation_metrics(model, quantizer, shards.first_views(), shards.labels, batch=128).items():
         print(f"{name:<16} {value:.6f}")
 
 

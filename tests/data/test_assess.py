@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -88,14 +88,19 @@ def test_token_shards_of_another_codebook_are_refused(
     init_weights(var)
     save_model(tmp_path / "var.safetensors", var, var.state_dict(), {})
     columns = {"key": ["a"], "label": [0], "view": [0], "tokens": [np.zeros(85, np.uint16)]}
-    pq.write_table(pa.table(columns, schema=token_schema(85)), tmp_path / "val-00000.parquet")
-    shard = Shard(file="val-00000.parquet", rows=1, bytes=1, sha256="")
+    with pa.ipc.new_file(tmp_path / "val-00000.arrow", token_schema(85)) as writer:
+        writer.write_table(pa.table(columns, schema=token_schema(85)))
+    content = (tmp_path / "val-00000.arrow").read_bytes()
+    shard = Shard(file="val-00000.arrow", rows=1, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     manifest = TokenManifest(
         classes=("a", "b"),
         splits={"val": (shard,)},
         views={"val": 1},
         vocab_size=32,
         patch_nums=SHAPE.patch_nums,
+        image_size=16,
+        resize_ratio=1.125,
+        flip=False,
         seed=0,
         data_fingerprint="",
         tokenizer_fingerprint="another",

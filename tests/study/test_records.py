@@ -16,7 +16,8 @@ from varscale.study_file import load_study
 
 INPUTS = Inputs(9, 128, 8, (1, 2, 4, 8), "t")
 MANIFEST = TokenManifest(
-    classes=("a",), splits={}, views={}, vocab_size=128, patch_nums=(1, 2, 4, 8), seed=0,
+    classes=("a",), splits={}, views={}, vocab_size=128, patch_nums=(1, 2, 4, 8),
+    image_size=32, resize_ratio=1.125, flip=False, seed=0,
     data_fingerprint="sha256:data", tokenizer_fingerprint="sha256:tokenizer", key="t",
 )  # fmt: skip
 

@@ -14,7 +14,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from training_log import Log
 
-from varscale.data.loader import SampleOrder
+from varscale.data.batches import TokenBatches
+from varscale.data.order import SampleOrder
 from varscale.models.var import VAR, init_weights, is_decayed
 from varscale.models.vqvae import VQVAE
 from varscale.plan import Cell, Inputs, make_plan
@@ -42,6 +43,9 @@ class Tokens:
     def batch(self, rows: np.ndarray, epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.tokens[rows, epochs % 2].astype(np.int64), self.labels[rows]
 
+    def first_views(self) -> np.ndarray:
+        return self.tokens[:, 0]
+
 
 def cell(stage: int, workers: int, accumulation: int = 1, precision: str = "fp32") -> Cell:
     aspect = 96 if stage == 3 else 8  # DeepSpeed shards no parameter of fewer than 100,000 values
@@ -61,16 +65,17 @@ def cell(stage: int, workers: int, accumulation: int = 1, precision: str = "fp32
     return dataclasses.replace(planned, var=dataclasses.replace(planned.var, drop_path=0.0))
 
 
-def build(of: Cell) -> tuple[VAR, loop.TrainingData]:
+def build(of: Cell, place: loop.Place) -> tuple[VAR, loop.TrainingData]:
     torch.manual_seed(0)
     vqvae = VQVAE(VQVAEConfig(32, 4, 8, (1, 1), 1, SCALES, norm_groups=4)).requires_grad_(False)
     model = VAR(of.var)
     init_weights(model, adaln_gamma=0.5)
-    return model, loop.TrainingData(Tokens(0), Tokens(1), vqvae.quantize, 16)  # type: ignore[arg-type]
+    batches = TokenBatches(Tokens(0), of.seed, of.batch, of.micro_batch * of.accumulation, place.rank)  # type: ignore[arg-type]
+    return model, loop.TrainingData(batches, Tokens(1), vqvae.quantize, 16)  # type: ignore[arg-type]
 
 
 def train(of: Cell, place: loop.Place, start: Path | None = None, save: Path | None = None) -> tuple[Log, dict]:
-    model, data = build(of)
+    model, data = build(of, place)
     engine = ZeroEngine(model, EngineSettings.of(of), place.device)
     first = engine.load(start)["step"] if start else 0
     log = Log(lambda step: engine.save(save, {"step": step}) if save else None)
@@ -86,15 +91,15 @@ def free_port() -> int:
 
 def plain_training(of: Cell) -> dict[str, torch.Tensor]:
     """The same steps in plain torch."""
-    model, data = build(of)
+    model, data = build(of, loop.Place(0, 1, torch.device("cpu")))
     groups = [
         {"params": [p for n, p in model.named_parameters() if is_decayed(n, p)], "weight_decay": 0.05},
         {"params": [p for n, p in model.named_parameters() if not is_decayed(n, p)], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=of.lr, betas=of.optimizer.betas)
-    order = SampleOrder(64, of.seed)
+    order, shards = SampleOrder(64, of.seed), Tokens(0)
     for step in range(of.steps):
-        tokens, labels = data.train.batch(*order.take(step * of.batch, of.batch))
+        tokens, labels = shards.batch(*order.take(step * of.batch, of.batch))
         for group in optimizer.param_groups:
             group["lr"] = of.lr * loop.lr_factor(
                 step, of.steps, of.warmup_steps, "lin0", of.optimizer.final_lr_fraction

@@ -89,14 +89,28 @@ class TokenManifest(Record):
     classes: tuple[str, ...]
     splits: dict[str, tuple[Shard, ...]]
     views: dict[str, int]
-    """Augmented views an image, by split; view j of image i is row i·views + j."""
+    """Augmented views an image, by split; view j of image i is row i·views + j. 0: the split was not encoded."""
     vocab_size: int
     patch_nums: tuple[int, ...]
+    image_size: int
+    """Side of a view in pixels."""
+    resize_ratio: float
+    flip: bool
     seed: int
+    """Of crops and flips."""
     data_fingerprint: str
     tokenizer_fingerprint: str
     key: str
     """Digest of everything the tokens depend on."""
+
+    def rows(self, split: str) -> int:
+        """Number of rows in a split: images times views."""
+        return sum(shard.rows for shard in self.splits[split])
+
+    @property
+    def length(self) -> int:
+        """L, tokens a row."""
+        return sum(side * side for side in self.patch_nums)
 
 
 def write_manifest(folder: Location, manifest: Record) -> None:

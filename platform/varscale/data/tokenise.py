@@ -1,185 +1,257 @@
 """``varscale tokenise``: every image is encoded once, in several augmented views, into token shards.
 
-Training then never runs the encoder, which would cost most of a small model's step (VAR.md 9). Ray tasks each encode
-a range of images; the manifest, written last, makes the folder a data set.
+Training then never runs the encoder, which would cost most of a small model's step (VAR.md 9). Ray actors hold the
+tokenizer and take parts as they finish; each part is a shard that appears whole, and whoever is killed and started
+again goes on with the parts that are missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-import torch
 
-from varscale.data.images import ViewRule, training_view, validation_view
-from varscale.data.loader import ImageShards
+from varscale.data.assembly import Assembly, clear
+from varscale.data.encoder import ASSESSMENT, Encoder, Part, TokeniseJob
+from varscale.data.parallel import each
 from varscale.data.schema import (
+    IMAGE_SCHEMA,
     MANIFEST,
+    SPLITS,
+    ImageManifest,
     Shard,
     TokenManifest,
     read_image_manifest,
     read_token_manifest,
-    token_schema,
-    write_manifest,
 )
-from varscale.data.views import shown_views, validation_batches
-from varscale.device import best_device
 from varscale.errors import UserError
-from varscale.evaluate.features import own_features
-from varscale.evaluate.pictures import to_tensor
-from varscale.evaluate.reconstruction import measure, save_scale_grid
 from varscale.locations import Location
-from varscale.models.store import load_model
+from varscale.models.store import Loaded, load_model
 from varscale.models.vqvae import VQVAE
-from varscale.storage import atomic_folder, digest, sha256_file, write_json
+from varscale.progress import Progress, say
+from varscale.shapes import VQVAEConfig
+from varscale.storage import digest
 
-REFERENCE = "reference.npz"
-QUALITY = "quality.json"
-PICTURE = "reconstructions.png"
-ENCODE_BATCH = 128
-ROW_GROUP_ROWS = 4096
-ASSESS_BATCH = 64
-SHARD_IMAGES = 2048
-"""Images a shard and a task; views multiply its rows."""
-
-
-@dataclass(frozen=True)
-class TokeniseJob:
-    """What is encoded, and how."""
-
-    images: Path
-    tokenizer: Path
-    rule: ViewRule
-    views: int
-    seed: int
-    cpus_per_task: int = 1
-    gpus_per_task: int = 0
+SHARD_BYTES = 64 * 2**20
+"""No shard is larger, unless its keys are very long."""
+ROW_OVERHEAD = 64
+"""Bytes taken for a row's key, label and view."""
+FEWEST_PARTS = 8
+"""A split is cut in so many at least: small sets, too, keep several actors busy and lose little when killed."""
+LARGEST_VOCABULARY = 2**16
+"""Tokens are stored in two bytes."""
+FEWEST_VALIDATION = 2
+"""Images whose features have a covariance."""
 
 
-def token_key(job: TokeniseJob, data_fingerprint: str, tokenizer_fingerprint: str) -> str:
+def token_key(job: TokeniseJob, data_fingerprint: str, tokenizer: Loaded[VQVAE]) -> str:
     """Digest of everything the tokens depend on."""
-    rule = job.rule
-    return digest(
-        [data_fingerprint, tokenizer_fingerprint, rule.size, rule.resize_ratio, rule.flip, job.views, job.seed]
-    )
+    rule, format_name = job.rule, TokenManifest.model_fields["format"].default
+    view = [rule.size, rule.resize_ratio, rule.flip, job.views, job.seed]
+    return digest([format_name, data_fingerprint, tokenizer.fingerprint, tokenizer.model.cfg.patch_nums, view])
 
 
-def tokenise(job: TokeniseJob, dest: Path, on_images: Callable[[int, int], None]) -> TokenManifest:
-    """Encode all images into ``dest``, unless it already holds just these tokens. Ray must be initialised.
-
-    Args:
-        on_images: called with the number of image views encoded so far and in all.
+def tokenise(job: TokeniseJob, dest: Location) -> TokenManifest:
+    """Encode all images into ``dest``, as far as it does not hold just these tokens already.
 
     Raises:
-        UserError: unusable images or tokenizer, or the two do not fit each other.
+        UserError: unusable images or tokenizer, the two do not fit each other, or ``dest`` holds something else.
+        EnvironmentalError: ``dest`` cannot be written.
     """
-    images = read_image_manifest(Location.of(job.images))
-    loaded = load_model(job.tokenizer, VQVAE)
-    cfg = loaded.model.cfg
-    if cfg.image_size != job.rule.size:
-        raise UserError(f"{job.tokenizer}: made for {cfg.image_size} px images; data.image_size is {job.rule.size}")
-    key = token_key(job, images.fingerprint, loaded.fingerprint)
-    if (dest / MANIFEST).is_file() and read_token_manifest(Location.of(dest)).key == key:
-        return read_token_manifest(Location.of(dest))
-    views = {"train": job.views, "val": 1}
-    with atomic_folder(dest) as folder:
-        parts = [
-            (split, number, start, min(start + SHARD_IMAGES, images.rows(split)))
-            for split in ("train", "val")
-            for number, start in enumerate(range(0, images.rows(split), SHARD_IMAGES))
-        ]
-        shards: dict[str, tuple[Shard, ...]] = {"train": (), "val": ()}
-        total = sum((stop - start) * views[split] for split, _, start, stop in parts)
-        for split, shard in _run(job, folder, parts, on_images, total, views):
-            shards[split] = tuple(sorted((*shards[split], shard), key=lambda s: s.file))
-        manifest = TokenManifest(
-            classes=images.classes,
-            splits=shards,
-            views=views,
-            vocab_size=cfg.vocab_size,
-            patch_nums=cfg.patch_nums,
-            seed=job.seed,
-            data_fingerprint=images.fingerprint,
-            tokenizer_fingerprint=loaded.fingerprint,
-            key=key,
-        )
-        write_manifest(Location.of(folder), manifest)
+    images = read_image_manifest(job.images)
+    tokenizer = load_model(job.tokenizer, VQVAE, job.patch_nums)
+    cfg = tokenizer.model.cfg
+    _check_tokenizer(job, cfg)
+    key = token_key(job, images.fingerprint, tokenizer)
+    finished = _finished(dest, key)
+    if finished:
+        return finished
+    _check_images(job, images)
+    assembly = Assembly.begin(dest, key)
+    receipts = _made(job, assembly, make_parts(job, images, cfg))
+    manifest = TokenManifest(
+        classes=images.classes,
+        splits={split: _shards(receipts, split) for split in SPLITS},
+        views={split: job.views_of(split) for split in SPLITS},
+        vocab_size=cfg.vocab_size,
+        patch_nums=cfg.patch_nums,
+        image_size=job.rule.size,
+        resize_ratio=job.rule.resize_ratio,
+        flip=job.rule.flip,
+        seed=job.seed,
+        data_fingerprint=images.fingerprint,
+        tokenizer_fingerprint=tokenizer.fingerprint,
+        key=key,
+    )
+    assembly.finish(manifest)
     return manifest
 
 
-def _run(
-    job: TokeniseJob,
-    folder: Path,
-    parts: list[tuple[str, int, int, int]],
-    on_images: Callable[[int, int], None],
-    total: int,
-    views: dict[str, int],
-) -> Iterator[tuple[str, Shard]]:
-    """Encode all parts as Ray tasks; a task's results come as they are ready."""
-    options = {"num_cpus": job.cpus_per_task, "num_gpus": job.gpus_per_task}
-    encode = ray.remote(**options)(_encode_part)
-    assess = ray.remote(**options)(_assess_tokenizer)
-    pending = {encode.remote(job, folder, *part): part for part in parts}
-    assessment = assess.remote(job, folder)
-    done = 0
-    on_images(done, total)
-    while pending:
-        ready, _ = ray.wait(list(pending))
-        split, _, start, stop = pending.pop(ready[0])
-        done += (stop - start) * views[split]
-        on_images(done, total)
-        yield split, ray.get(ready[0])
-    ray.get(assessment)
+def make_parts(job: TokeniseJob, images: ImageManifest, cfg: VQVAEConfig) -> list[Part]:
+    """The assessment, then the shards to make: a function of the images' number and their views alone."""
+    length = sum(p * p for p in cfg.patch_nums)
+    parts = [Part(ASSESSMENT, "val", 0, images.rows("val"))]
+    for split in SPLITS:
+        rows, views = images.rows(split), job.views_of(split)
+        if not views:
+            continue
+        at_most = SHARD_BYTES // (views * (2 * length + ROW_OVERHEAD))
+        images_a_shard = max(1, min(at_most, rows // FEWEST_PARTS))
+        for number, start in enumerate(range(0, rows, images_a_shard)):
+            parts.append(Part(f"{split}-{number:05d}.arrow", split, start, min(start + images_a_shard, rows)))
+    return parts
 
 
-def _encode_part(job: TokeniseJob, folder: Path, split: str, number: int, start: int, stop: int) -> Shard:
-    """One task: rows ``start`` … ``stop`` of a split, all views, into one shard."""
-    torch.set_num_threads(job.cpus_per_task)
-    device = best_device(job.gpus_per_task)
-    shards = ImageShards(job.images, split, start, stop)
-    model = load_model(job.tokenizer, VQVAE).model.to(device)
-    views = job.views if split == "train" else 1
-    rows = [(row, view) for row in range(stop - start) for view in range(views)]
-    pieces = []
-    for first in range(0, len(rows), ENCODE_BATCH):
-        pixels = np.stack([_view(job, shards, split, *pair) for pair in rows[first : first + ENCODE_BATCH]])
-        with torch.inference_mode():
-            pieces.append(model.tokens(to_tensor(pixels).to(device)).cpu().numpy().astype(np.uint16))
-    tokens = np.concatenate(pieces)
-    schema = token_schema(tokens.shape[1])
-    columns = {
-        "key": [shards.keys[row] for row, _ in rows],
-        "label": [int(shards.labels[row]) for row, _ in rows],
-        "view": [view for _, view in rows],
-        "tokens": pa.FixedSizeListArray.from_arrays(pa.array(tokens.ravel()), tokens.shape[1]),
+def _finished(dest: Location, key: str) -> TokenManifest | None:
+    """The manifest of just these tokens, if they are all there."""
+    if not (dest / MANIFEST).is_file():
+        return None
+    manifest = read_token_manifest(dest)
+    if manifest.key != key:
+        return None
+    clear(dest)
+    return manifest
+
+
+def _made(job: TokeniseJob, assembly: Assembly, parts: list[Part]) -> dict[str, Any]:
+    """Receipts of all parts by name, made now where missing; tells how far it is."""
+    there = assembly.dest.files()
+    receipts = {
+        name: receipt
+        for name, receipt in assembly.receipts().items()
+        if all(there.get(file) == facts["bytes"] for file, facts in receipt.items())
     }
-    name = f"{split}-{number:05d}.parquet"
-    pq.write_table(pa.table(columns, schema=schema), folder / name, compression="none", row_group_size=ROW_GROUP_ROWS)
-    path = folder / name
-    return Shard(file=name, rows=len(rows), bytes=path.stat().st_size, sha256=sha256_file(path))
+    missing = [part for part in parts if part.file not in receipts]
+    views = {part: 0 if part.file == ASSESSMENT else _view_count(job, part) for part in parts}
+    total = sum(views.values())
+    progress = Progress("tokens", total, "views", total - sum(views[part] for part in missing))
+    for part, receipt in _run(job, assembly, missing):
+        receipts[part.file] = receipt
+        progress.advance(views[part])
+    progress.close()
+    return receipts
 
 
-def _view(job: TokeniseJob, shards: ImageShards, split: str, row: int, view: int) -> np.ndarray:
-    encoded = shards.encoded(row)
-    if split == "train":
-        return training_view(encoded, job.rule, job.seed, shards.keys[row], view)
-    return validation_view(encoded, job.rule)
+def _view_count(job: TokeniseJob, part: Part) -> int:
+    return (part.stop - part.start) * job.views_of(part.split)
 
 
-def _assess_tokenizer(job: TokeniseJob, folder: Path) -> None:
-    """One task: the tokenizer's quality on validation images, and the moments samples are compared with."""
-    torch.set_num_threads(job.cpus_per_task)
-    device = best_device(job.gpus_per_task)
-    model = load_model(job.tokenizer, VQVAE).model.to(device)
-    shards = ImageShards(job.images, "val")
-    batches = validation_batches(shards, job.rule, len(shards), ASSESS_BATCH)
-    result = measure(model, batches, device, own_features(model))
-    assert result.reference is not None  # a feature space was given
-    result.reference.save(folder / REFERENCE)
-    write_json(folder / QUALITY, result.facts())
-    save_scale_grid(folder / PICTURE, model, shown_views(shards, job.rule), device)
+def _shards(receipts: dict[str, Any], split: str) -> tuple[Shard, ...]:
+    names = sorted(name for name in receipts if name.startswith(f"{split}-"))
+    return tuple(Shard(**receipts[name][name]) for name in names)
+
+
+def _run(job: TokeniseJob, assembly: Assembly, parts: list[Part]) -> Iterator[tuple[Part, dict[str, Any]]]:
+    """Make parts, in the order in which they end: by as many actors as fit, or here where Ray is down."""
+    if not ray.is_initialized():
+        encoder = Encoder(job, assembly)
+        for part in parts:
+            yield part, encoder.make(part)
+        return
+    actor = ray.remote(num_cpus=job.cpus_per_actor, num_gpus=job.gpus_per_actor)(Encoder)
+    idle = [actor.remote(job, assembly) for _ in range(min(_actors_that_fit(job), len(parts)))]
+    waiting = list(reversed(parts))
+    running: dict[Any, tuple[Any, Part]] = {}
+    while waiting or running:
+        while waiting and idle:
+            encoder, part = idle.pop(), waiting.pop()
+            running[encoder.make.remote(part)] = encoder, part
+        (ready,), _ = ray.wait(list(running))
+        encoder, part = running.pop(ready)
+        idle.append(encoder)
+        yield part, ray.get(ready)
+
+
+def _actors_that_fit(job: TokeniseJob) -> int:
+    """Actors that the nodes have room for, at least one even if others use them now."""
+    wanted = {"CPU": job.cpus_per_actor, "GPU": job.gpus_per_actor}
+    nodes = [_times(wanted, node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    if not any(nodes):
+        raise UserError(
+            f"tokenise: an actor is to take {job.cpus_per_actor} CPU and {job.gpus_per_actor:g} GPU; no node of this"
+            " cluster has so many"
+        )
+    return max(1, min(sum(nodes), _times(wanted, ray.available_resources())))
+
+
+def _times(wanted: dict[str, float], offered: dict[str, float]) -> int:
+    """How often ``wanted`` goes into ``offered``."""
+    return min(math.floor(offered.get(kind, 0) / share + 1e-6) for kind, share in wanted.items() if share)
+
+
+def _check_tokenizer(job: TokeniseJob, cfg: VQVAEConfig) -> None:
+    if cfg.image_size != job.rule.size:
+        raise UserError(f"{job.tokenizer}: made for {cfg.image_size} px images; data.image_size is {job.rule.size}")
+    if cfg.vocab_size > LARGEST_VOCABULARY:
+        raise UserError(f"{job.tokenizer}: has {cfg.vocab_size:,} codes; token shards hold {LARGEST_VOCABULARY:,}")
+
+
+@dataclass(frozen=True)
+class _Small:
+    """Images of a shard that a view would enlarge."""
+
+    images: int
+    example: str
+    """The smallest: key and shorter side."""
+    side: int
+
+
+def _check_images(job: TokeniseJob, manifest: ImageManifest) -> None:
+    """Read every image shard once before hours of work; tell of images smaller than the view.
+
+    Raises:
+        UserError: a shard that is not what the manifest says; too few images; most of them smaller than the view.
+    """
+    fewest = {"train": 1, "val": FEWEST_VALIDATION}
+    for split in SPLITS:
+        rows = sum(shard.rows for shard in manifest.splits.get(split, ()))
+        if rows < fewest[split]:
+            raise UserError(f"{job.images}: split '{split}' has {rows} images; wanted at least {fewest[split]}")
+    shards = [shard for split in SPLITS if job.views_of(split) for shard in manifest.splits[split]]
+    shared = (job.images, job.rule.size, len(manifest.classes))
+    small = [found for _, found in each(_check_shard, shared, shards) if found.images]
+    count, total = sum(found.images for found in small), sum(shard.rows for shard in shards)
+    if count:
+        least = min(small, key=lambda found: (found.side, found.example))
+        text = (
+            f"{job.images}: {count:,} of {total:,} images are smaller than the view of {job.rule.size} px, e.g."
+            f" '{least.example}' with a shorter side of {least.side} px"
+        )
+        if 2 * count > total:
+            raise UserError(f"{text}; wanted images that most views need not enlarge")
+        say(f"{text}; they are enlarged")
+
+
+def _check_shard(shared: tuple[Location, int, int], shard: Shard) -> _Small:
+    """One task: a shard's bytes against the manifest, its labels against the classes, its sides against the view."""
+    folder, side, classes = shared
+    place = folder / shard.file
+    size = place.size()
+    if size != shard.bytes:
+        raise UserError(f"{place}: {size:,} bytes; the manifest says {shard.bytes:,}")
+    if place.sha256() != shard.sha256:
+        raise UserError(f"{place}: its checksum is not the manifest's; the file was changed or damaged")
+    columns = ["key", "label", "width", "height"]
+    try:
+        with place.open() as stream:
+            table = pq.ParquetFile(stream).read(columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{place}: not a readable Parquet file: {error}") from error
+    wanted = pa.schema([IMAGE_SCHEMA.field(name) for name in columns])
+    if not table.schema.equals(wanted):
+        raise UserError(f"{place}: columns {', '.join(table.schema.names)}; wanted {', '.join(IMAGE_SCHEMA.names)}")
+    if table.num_rows != shard.rows:
+        raise UserError(f"{place}: {table.num_rows:,} rows; the manifest says {shard.rows:,}")
+    labels = table["label"].to_numpy()
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        raise UserError(f"{place}: row {wrong[0]} has label {labels[wrong[0]]}; allowed are 0 to {classes - 1}")
+    shorter = np.minimum(table["width"].to_numpy(), table["height"].to_numpy())
+    least = int(shorter.argmin())
+    return _Small(int((shorter < side).sum()), table["key"][least].as_py(), int(shorter[least]))

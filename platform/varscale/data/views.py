@@ -9,7 +9,8 @@ from types import TracebackType
 import numpy as np
 
 from varscale.data.images import ViewRule, random_crop, resized, validation_view
-from varscale.data.loader import ImageShards, SampleOrder
+from varscale.data.loader import ImageShards
+from varscale.data.order import SampleOrder
 
 PICTURED = 16
 KEPT_BYTES = 2**30
@@ -59,7 +60,7 @@ class TrainingViews:
             image = resized(self._shards.encoded(row), self._rule)
             if self._keeps:
                 self._kept[row] = image
-        return random_crop(image, self._rule, self._seed, self._shards.keys[row], epoch)
+        return random_crop(image, self._rule, self._seed, self._shards.key(row), epoch)
 
 
 def validation_batches(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -64,9 +65,9 @@ class Moments:
             np.savez(stream, count=self.count, total=self.total, outer=self.outer)
 
     @staticmethod
-    def load(path: Path) -> Moments:
+    def load(source: Path | BinaryIO) -> Moments:
         """Read what :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(source, allow_pickle=False) as stored:
             return Moments(int(stored["count"]), stored["total"], stored["outer"])
 
 

@@ -36,7 +36,7 @@ def plan_table(study: Study, places: Places) -> str:
     Raises:
         UserError: as for a run: the plan is the same.
     """
-    cells = make_plan(study, stages.expected_inputs(study))
+    cells = make_plan(study, stages.expected_inputs(study, places.store))
     rate = matrix_product_rate()
     head = (
         f"{'cell':<8}{'N paper':>13}{'N exact':>13}{'width':>7}{'steps':>8}{'batch':>7}{'lr':>10}"

@@ -9,7 +9,7 @@ from typing import Any
 import lawfit
 from lawfit import report as lawfit_report
 from lawfit import schema
-from varscale.data.tokenise import PICTURE
+from varscale.data.encoder import PICTURE
 from varscale.errors import EnvironmentalError, UserError
 from varscale.spec import Study
 from varscale.storage import write_json

@@ -14,12 +14,13 @@ import yaml
 
 from lawfit import schema
 from lawfit.fitting import MIN_DISTINCT_X
+from varscale.data.encoder import PICTURE, QUALITY
 from varscale.data.schema import TokenManifest
-from varscale.data.tokenise import PICTURE, QUALITY, TokeniseJob, tokenise
 from varscale.errors import UserError
 from varscale.evaluate.sample import GRID_CLASSES
+from varscale.locations import Location
 from varscale.plan import Cell, Inputs, make_plan, study_key
-from varscale.progress import Progress, clock, say
+from varscale.progress import clock, say
 from varscale.spec import Study
 from varscale.study import stages
 from varscale.study.cluster import check_fit, cluster_resources, start_recorder
@@ -64,7 +65,7 @@ class Prepared:
     inputs: Inputs
     cells: tuple[Cell, ...]
     tokenizer: Path
-    tokens: Path
+    tokens: Location
     manifest: TokenManifest
 
 
@@ -76,8 +77,9 @@ def prepare(study: Study, places: Places, git_commit: str, timing: Timing | None
     """
     timing = timing or Timing()
     offered = cluster_resources()
-    check_fit(make_plan(study, stages.expected_inputs(study)), offered)  # before hours of work, not after
+    check_fit(make_plan(study, stages.expected_inputs(study, places.store)), offered)  # before hours of work, not after
     images = stages.prepared_images(study.data, places.store)
+    stages.check_given_tokens(study, places.store)
     timing.ended("data")
     tokenizer = stages.prepared_tokenizer(study, images, places, git_commit)
     timing.ended("tokenizer")
@@ -85,8 +87,7 @@ def prepare(study: Study, places: Places, git_commit: str, timing: Timing | None
     if not stages.trained_on(tokenizer, images):
         say(f"tokenizer: {tokenizer} was trained on other images; the report shows what it makes of these")
     cells = make_plan(study, inputs)
-    tokens = places.tokens(inputs.tokens_key)
-    manifest = _tokens(job, tokens)
+    tokens, manifest = stages.prepared_tokens(study, job, places, inputs.tokens_key)
     timing.ended("tokens")
     return Prepared(inputs, cells, tokenizer, tokens, manifest)
 
@@ -111,23 +112,9 @@ def run_study(study: Study, places: Places, git_commit: str, timing: Timing) -> 
     return Outcome(report, failed)
 
 
-def _tokens(job: TokeniseJob, folder: Path) -> TokenManifest:
-    progress: list[Progress] = []
-
-    def on_images(done: int, total: int) -> None:
-        if not progress:
-            progress.append(Progress("tokens", total, "views"))
-        progress[0].advance(done - progress[0].done)
-
-    manifest = tokenise(job, folder, on_images)
-    if progress:
-        progress[0].close()
-    return manifest
-
-
 def _open_parent(recorder: Any, study: Study, ready: Prepared, git_commit: str) -> str:
     """The study's own run, with its specification, its tokenizer's quality and picture."""
-    quality = json.loads((ready.tokens / QUALITY).read_text())
+    quality = json.loads((ready.tokens / QUALITY).read_bytes())
     params = {
         schema.DATA_FINGERPRINT: ready.manifest.data_fingerprint,
         schema.TOKENIZER_FINGERPRINT: ready.manifest.tokenizer_fingerprint,
@@ -143,7 +130,9 @@ def _open_parent(recorder: Any, study: Study, ready: Prepared, git_commit: str) 
     with tempfile.TemporaryDirectory() as folder:
         resolved = Path(folder) / "study.yaml"
         resolved.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
-        ray.get(recorder.log_files.remote(parent, [resolved, ready.tokens / PICTURE]))
+        picture = Path(folder) / PICTURE
+        picture.write_bytes((ready.tokens / PICTURE).read_bytes())
+        ray.get(recorder.log_files.remote(parent, [resolved, picture]))
     return parent
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from varscale.data.encoder import TokeniseJob
 from varscale.data.images import ViewRule
 from varscale.data.ingest import IngestOptions, ingest
-from varscale.data.schema import MANIFEST, read_image_manifest
+from varscale.data.schema import MANIFEST, TokenManifest, read_image_manifest, read_token_manifest
 from varscale.data.sources import listing_digest, open_source
-from varscale.data.tokenise import TokeniseJob, token_key
+from varscale.data.tokenise import token_key, tokenise
 from varscale.errors import UserError
 from varscale.locations import Location
 from varscale.models.store import load_model
@@ -23,12 +24,13 @@ from varscale.tokenizer_plan import make_run, vqvae_config
 from varscale.tokenizer_spec import TokenizerStudy
 
 
-def expected_inputs(study: Study) -> Inputs:
+def expected_inputs(study: Study, store: Path) -> Inputs:
     """What a plan needs, known before anything is made; its tokens have no key yet.
 
     Raises:
-        UserError: unusable source or tokenizer, or image sizes that differ.
+        UserError: unusable source or tokenizer, image sizes that differ, or tokens that are not this study's.
     """
+    check_given_tokens(study, store)
     cfg = _tokenizer_shape(study)
     if cfg.image_size != study.data.image_size:
         raise UserError(
@@ -99,14 +101,80 @@ def prepared_tokenizer(study: Study, images: Path, places: Places, git_commit: s
 
 
 def plan_inputs(study: Study, images: Path, tokenizer: Path) -> tuple[Inputs, TokeniseJob]:
-    """What the plan needs, and the job that makes the tokens."""
+    """What the plan needs, and the job that makes the tokens unless the study names some.
+
+    Where training encodes at every step, the job is for validation alone, and its key is another.
+
+    Raises:
+        UserError: the study names tokens that are not its own.
+    """
     manifest = read_image_manifest(Location.of(images))
     loaded = load_model(tokenizer, VQVAE)
     cfg = loaded.model.cfg
-    gpus = min(1, study.resources.gpus_per_worker)
-    job = TokeniseJob(images, tokenizer, ViewRule.of(study.data), study.data.views, study.seed, gpus_per_task=gpus)
-    key = token_key(job, manifest.fingerprint, loaded.fingerprint)
+    job = TokeniseJob(
+        images=Location.of(images),
+        tokenizer=tokenizer,
+        rule=ViewRule.of(study.data),
+        views=study.data.views if study.data.encoding == "once" else 0,
+        seed=study.seed,
+        cpus_per_actor=study.resources.cpus_per_worker,
+        gpus_per_actor=min(1, study.resources.gpus_per_worker),
+    )
+    given = _given_tokens(study, manifest.fingerprint, loaded.fingerprint)
+    key = given.key if given else token_key(job, manifest.fingerprint, loaded)
     return Inputs(len(manifest.classes), cfg.vocab_size, cfg.z_channels, cfg.patch_nums, key), job
+
+
+def check_given_tokens(study: Study, store: Path) -> None:
+    """Compare the tokens a study names, if it does, with as much of the study as is there.
+
+    Raises:
+        UserError: naming the first field that differs.
+    """
+    if study.data.tokens is None:
+        return
+    images = image_folder(study.data, store)
+    if not (images / MANIFEST).is_file():
+        _given_tokens(study, None, None)
+        return
+    tokenizer = tokenizer_file(study, images, store)
+    made_by = load_model(tokenizer, VQVAE).fingerprint if tokenizer.is_file() else None
+    _given_tokens(study, read_image_manifest(Location.of(images)).fingerprint, made_by)
+
+
+def _given_tokens(study: Study, data: str | None, tokenizer: str | None) -> TokenManifest | None:
+    """Manifest of the tokens a study names, which must be of its data and tokenizer, as far as they are known.
+
+    Tokens may have another seed than the study: then only the training differs between studies.
+    """
+    if study.data.tokens is None:
+        return None
+    if study.data.encoding != "once":
+        raise UserError(f"data.tokens: {study.data.tokens}, but with data.encoding {study.data.encoding} none are read")
+    folder = Location.of(study.data.tokens)
+    manifest = read_token_manifest(folder)
+    wanted = {
+        "data_fingerprint": ("the image shards", data),
+        "tokenizer_fingerprint": ("the tokenizer", tokenizer),
+        "image_size": ("data.image_size", study.data.image_size),
+        "resize_ratio": ("data.resize_ratio", study.data.resize_ratio),
+        "flip": ("data.flip", study.data.flip),
+        "views.train": ("data.views", study.data.views),
+    }
+    found = manifest.model_dump() | {"views.train": manifest.views["train"]}
+    for field, (origin, value) in wanted.items():
+        if value is not None and found[field] != value:
+            raise UserError(f"{folder / MANIFEST}: {field} is {found[field]}; {origin} of the study: {value}")
+    return manifest
+
+
+def prepared_tokens(study: Study, job: TokeniseJob, places: Places, key: str) -> tuple[Location, TokenManifest]:
+    """Folder and manifest of a study's tokens: those it names, else those with this key, made now where missing."""
+    if study.data.tokens:
+        folder = Location.of(study.data.tokens)
+        return folder, read_token_manifest(folder)
+    folder = Location.of(places.tokens(key))
+    return folder, tokenise(job, folder)
 
 
 def trained_on(tokenizer: Path, images: Path) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lawfit import schema
-from varscale.data.loader import SampleOrder, TokenShards
+from varscale.data.loader import TokenShards
 from varscale.evaluate.loss import validation_metrics
 from varscale.models.quantizer import MultiScaleQuantizer
 from varscale.plan import Cell
@@ -45,11 +45,18 @@ class Place:
     device: torch.device
 
 
+class Batches(Protocol):
+    """Where training gets its tokens from."""
+
+    def take(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """This rank's share of global batch ``step``: tokens int64 [share, L], labels int64 [share]; steps ascend."""
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """What all steps draw on."""
 
-    train: TokenShards
+    train: Batches
     val: TokenShards
     quantizer: MultiScaleQuantizer
     """Of the frozen tokenizer, on the worker's device."""
@@ -58,7 +65,6 @@ class TrainingData:
 
 def train(cell: Cell, data: TrainingData, engine: ZeroEngine, place: Place, observer: Observer, start: int) -> None:
     """Train from step ``start`` to the end, validating and checkpointing on the way."""
-    order = SampleOrder(len(data.train), cell.seed)
     window = Window(place, cell.batch)
     engine.module.train()
     for step in range(start, cell.steps):
@@ -67,7 +73,7 @@ def train(cell: Cell, data: TrainingData, engine: ZeroEngine, place: Place, obse
             step, cell.steps, cell.warmup_steps, cell.optimizer.schedule, cell.optimizer.final_lr_fraction
         )
         result = engine.step(
-            _micro_batches(cell, data.train, order, step, place),
+            _micro_batches(cell, data.train, step, place),
             lambda model, batch: _loss(model, data.quantizer, *batch),
             cell.lr * factor,
             _weight_decay(cell, step),
@@ -88,7 +94,7 @@ def _validate(cell: Cell, data: TrainingData, engine: ZeroEngine, place: Place, 
     metrics = validation_metrics(
         engine.module,  # type: ignore[arg-type]
         data.quantizer,
-        data.val.tokens[:, 0],
+        data.val.first_views(),
         data.val.labels,
         data.evaluation_batch,
         place.rank,
@@ -115,14 +121,12 @@ def flops_at(cell: Cell, step: int) -> float:
 
 
 def _micro_batches(
-    cell: Cell, shards: TokenShards, order: SampleOrder, step: int, place: Place
+    cell: Cell, batches: Batches, step: int, place: Place
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    share = cell.micro_batch * cell.accumulation
-    rows, epochs = order.take(step * cell.batch + place.rank * share, share)
-    tokens, labels = shards.batch(rows, epochs)
+    tokens, labels = batches.take(step)
     for i in range(cell.accumulation):
         part = slice(i * cell.micro_batch, (i + 1) * cell.micro_batch)
-        yield torch.from_numpy(tokens[part]).to(place.device), torch.from_numpy(labels[part]).to(place.device)
+        yield tokens[part].to(place.device), labels[part].to(place.device)
 
 
 def _loss(model: Any, quantizer: MultiScaleQuantizer, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import torch
 import torch.distributed as dist
 
 from lawfit import schema
+from varscale.data.batches import TokenBatches
+from varscale.data.encoder import REFERENCE
 from varscale.data.loader import TokenShards
-from varscale.data.tokenise import REFERENCE
 from varscale.evaluate.frechet import Moments
 from varscale.evaluate.pictures import save_grid
 from varscale.evaluate.sample import GRID_COLUMNS, class_grid, sample_frechet_distance
+from varscale.locations import Location
 from varscale.models.sampling import SamplingConfig
 from varscale.models.store import MASK, load_model, save_model
 from varscale.models.var import VAR, init_weights
@@ -25,7 +28,7 @@ from varscale.plan import Cell
 from varscale.spec import Evaluation
 from varscale.train.engine import EngineSettings, ZeroEngine
 from varscale.train.launch import enter_rank
-from varscale.train.loop import Place, TrainingData, flops_at, train
+from varscale.train.loop import Batches, Place, TrainingData, flops_at, train
 from varscale.train.observer import TAG_RESUMED, RayObserver, latest_checkpoint, records_reach
 
 MODEL_FILE = "model.safetensors"
@@ -38,7 +41,7 @@ class CellJob:
 
     cell: Cell
     evaluation: Evaluation
-    tokens: Path
+    tokens: Location
     tokenizer: Path
     output: Path
     """Where the exported model and the sample grid go."""
@@ -55,9 +58,7 @@ def run_rank(job: CellJob) -> None:
     cell = job.cell
     place = enter_rank(cell.resources.cpus_per_worker)
     tokenizer = load_model(job.tokenizer, VQVAE).model.to(place.device).requires_grad_(False)
-    data = TrainingData(
-        TokenShards(job.tokens, "train"), TokenShards(job.tokens, "val"), tokenizer.quantize, job.evaluation.batch
-    )
+    data = TrainingData(_batches(job, place), TokenShards(job.tokens, "val"), tokenizer.quantize, job.evaluation.batch)
     torch.manual_seed(cell.seed)
     model = VAR(cell.var, checkpoint_blocks=cell.activation_checkpointing)
     init_weights(model, adaln_gamma=cell.optimizer.adaln_gamma)
@@ -72,6 +73,12 @@ def run_rank(job: CellJob) -> None:
         dist.barrier()
         _assess(job, tokenizer, data, place)
     ray.train.report({"step": cell.steps})
+
+
+def _batches(job: CellJob, place: Place) -> Batches:
+    cell = job.cell
+    share = cell.micro_batch * cell.accumulation
+    return TokenBatches(TokenShards(job.tokens, "train"), cell.seed, cell.batch, share, place.rank)
 
 
 def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
@@ -105,7 +112,7 @@ def _assess(job: CellJob, tokenizer: VQVAE, data: TrainingData, place: Place) ->
         tokenizer,
         data.val.labels,
         evaluation.images,
-        Moments.load(job.tokens / REFERENCE),
+        Moments.load(io.BytesIO((job.tokens / REFERENCE).read_bytes())),
         sampling,
         evaluation.batch,
         place.rank,

@@ -1,0 +1,188 @@
+"""What a tokenise actor does: it holds the tokenizer, and turns part after part of an image data set into token shards.
+
+While the device encodes a batch, threads read, decode and crop the next one. Batches are cut from the beginning of
+each part, so a part comes out the same whoever makes it, and when.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from varscale.data.assembly import Assembly
+from varscale.data.images import ViewRule, random_crop, resized, validation_view
+from varscale.data.loader import ImageShards
+from varscale.data.schema import Shard, read_image_manifest, token_schema
+from varscale.data.views import shown_views, validation_batches
+from varscale.device import best_device
+from varscale.errors import UserError
+from varscale.evaluate.features import own_features
+from varscale.evaluate.pictures import to_tensor
+from varscale.evaluate.reconstruction import measure, save_scale_grid
+from varscale.locations import Location
+from varscale.models.store import load_model
+from varscale.models.vqvae import VQVAE
+from varscale.shapes import VQVAEConfig
+from varscale.storage import write_json
+
+ASSESSMENT = "assessment"
+"""The part that is no shard: how good the tokenizer is on these images, and what samples are compared with."""
+REFERENCE = "reference.npz"
+QUALITY = "quality.json"
+PICTURE = "reconstructions.png"
+BATCH = 128
+BATCH_PIXELS = 2**21
+"""Views of 256 px are encoded 32 at once: a map of 160 channels over them takes 1.3 GB."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TokeniseJob:
+    """What is encoded, and how."""
+
+    images: Location
+    """Image shards."""
+    tokenizer: Path
+    rule: ViewRule
+    views: int
+    """Augmented views of each training image; 0 leaves that split out. A validation image has one, its centre."""
+    seed: int
+    patch_nums: tuple[int, ...] = VQVAEConfig.patch_nums
+    """Scales of a released tokenizer, whose file does not tell."""
+    cpus_per_actor: int = 1
+    gpus_per_actor: float = 0
+    """A fraction lets several actors share a GPU."""
+
+    def views_of(self, split: str) -> int:
+        """Views an image of this split."""
+        return self.views if split == "train" else 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images ``start`` … ``stop``-1 of a split, and the shard they become, or ``ASSESSMENT``."""
+
+    file: str
+    split: str
+    start: int
+    stop: int
+
+
+class Encoder:
+    """Makes parts, one after another; a Ray actor, or where Ray is down a plain object."""
+
+    def __init__(self, job: TokeniseJob, assembly: Assembly) -> None:
+        torch.set_num_threads(job.cpus_per_actor)
+        self._job, self._assembly = job, assembly
+        self._device = best_device(int(job.gpus_per_actor > 0))
+        self._threads = ThreadPoolExecutor(job.cpus_per_actor)  # decoding releases the interpreter lock
+        self._batch = max(1, min(BATCH, BATCH_PIXELS // job.rule.size**2))
+
+    @cached_property
+    def _model(self) -> VQVAE:
+        """Loaded by the first part, not by the constructor, whose errors Ray would bury."""
+        return load_model(self._job.tokenizer, VQVAE, self._job.patch_nums).model.to(self._device)
+
+    def make(self, part: Part) -> dict[str, Any]:
+        """Write a part's files, then its receipt; return the receipt: each file as a ``Shard``.
+
+        Raises:
+            UserError: an image that cannot be read or decoded, named by file, row and key.
+            EnvironmentalError: the destination cannot be written.
+        """
+        contents = self._assessment() if part.file == ASSESSMENT else {part.file: self._shard(part)}
+        rows = (part.stop - part.start) * self._job.views_of(part.split)
+        receipt = {}
+        for name, content in contents.items():
+            (self._assembly.dest / name).write_bytes(content)
+            sha256 = hashlib.sha256(content).hexdigest()
+            receipt[name] = Shard(file=name, rows=rows, bytes=len(content), sha256=sha256).model_dump()
+        self._assembly.note(part.file, receipt)
+        return receipt
+
+    def _shard(self, part: Part) -> bytes:
+        """The content of a shard: one record batch."""
+        images = ImageShards(self._job.images, part.split, part.start, part.stop)
+        views = self._job.views_of(part.split)
+        tokens = np.concatenate([self._tokens(pixels) for pixels in one_ahead(self._pixels(images, part))])
+        schema = token_schema(tokens.shape[1])
+        columns = [
+            pa.array([images.key(row) for row in range(len(images)) for _ in range(views)], pa.string()),
+            pa.array(np.repeat(images.labels, views), pa.int32()),
+            pa.array(np.tile(np.arange(views), len(images)), pa.int32()),
+            pa.FixedSizeListArray.from_arrays(pa.array(tokens.ravel()), type=schema.field("tokens").type),
+        ]
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, schema) as writer:
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+        return sink.getvalue().to_pybytes()
+
+    def _tokens(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 [B, 3, S, S] -> uint16 [B, L]."""
+        with torch.inference_mode():
+            return self._model.tokens(to_tensor(pixels).to(self._device)).cpu().numpy().astype(np.uint16)
+
+    def _pixels(self, images: ImageShards, part: Part) -> Iterator[np.ndarray]:
+        """Views uint8 [≤ batch, 3, S, S] of a part's images, in order."""
+        at_once = max(1, self._batch // self._job.views_of(part.split))
+        for first in range(0, len(images), at_once):
+            rows = range(first, min(first + at_once, len(images)))
+            encoded = [(row, images.key(row), images.encoded(row)) for row in rows]  # in order, by this thread alone
+            views = np.concatenate(list(self._threads.map(lambda image: self._views(part, *image), encoded)))
+            for start in range(0, len(views), self._batch):
+                yield views[start : start + self._batch]
+
+    def _views(self, part: Part, row: int, key: str, encoded: bytes) -> np.ndarray:
+        """All views uint8 [views, 3, S, S] of an image, which is decoded and resized once."""
+        job = self._job
+        try:
+            if part.split != "train":
+                return validation_view(encoded, job.rule)[None]
+            image = resized(encoded, job.rule)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            place = image_place(job.images, part.split, part.start + row)
+            raise UserError(f"{place} ('{key}'): not a readable image: {error}") from error
+        return np.stack([random_crop(image, job.rule, job.seed, key, view) for view in range(job.views)])
+
+    def _assessment(self) -> dict[str, bytes]:
+        """Files by name: moments of validation features, the tokenizer's quality on these images, a picture."""
+        images = ImageShards(self._job.images, "val")
+        batches = one_ahead(validation_batches(images, self._job.rule, len(images), self._batch))
+        result = measure(self._model, batches, self._device, own_features(self._model))
+        assert result.reference is not None  # a feature space was given
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            result.reference.save(folder / REFERENCE)
+            write_json(folder / QUALITY, result.facts())
+            save_scale_grid(folder / PICTURE, self._model, shown_views(images, self._job.rule), self._device)
+            return {file: (folder / file).read_bytes() for file in (REFERENCE, QUALITY, PICTURE)}
+
+
+def one_ahead(batches: Iterator[T]) -> Iterator[T]:
+    """The same batches, each made by a thread while the one before it is in use."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
+
+
+def image_place(images: Location, split: str, row: int) -> str:
+    """File and row in it of a split's image, as an error names them."""
+    for shard in read_image_manifest(images).splits[split]:
+        if row < shard.rows:
+            return f"{images / shard.file}: row {row}"
+        row -= shard.rows
+    raise AssertionError("a row of no shard")

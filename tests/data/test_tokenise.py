@@ -1,0 +1,368 @@
+"""Token shards: what stands in them, that nothing but the job decides it, and what is refused."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+import torch
+
+from varscale.data.assembly import UNFINISHED, Assembly
+from varscale.data.encoder import PICTURE, QUALITY, REFERENCE, TokeniseJob
+from varscale.data.images import ViewRule, training_view, validation_view
+from varscale.data.ingest import IngestOptions, ingest
+from varscale.data.loader import ImageShards
+from varscale.data.schema import (
+    IMAGE_SCHEMA,
+    MANIFEST,
+    ImageManifest,
+    Shard,
+    read_image_manifest,
+    token_schema,
+    write_manifest,
+)
+from varscale.data.tokenise import SHARD_BYTES, make_parts, token_key, tokenise
+from varscale.errors import EnvironmentalError, UserError
+from varscale.evaluate.pictures import to_tensor
+from varscale.locations import Location
+from varscale.models.store import load_model, save_model
+from varscale.models.var import VAR, init_weights
+from varscale.models.vqvae import VQVAE
+from varscale.shapes import VARConfig, VQVAEConfig
+
+SHAPE = VQVAEConfig(32, 4, 8, (1, 2), 1, (1, 2, 4, 8), norm_groups=4)
+LENGTH = 85
+RULE = ViewRule(16, flip=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def images(picture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenise") / "images"
+    ingest(picture_folder, folder, IngestOptions(size=18))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = VQVAE(SHAPE)
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.safetensors"
+    save_model(path, model, model.state_dict(), {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def job(images: Path, tokenizer: Path) -> TokeniseJob:
+    return TokeniseJob(Location.of(images), tokenizer, RULE, views=3, seed=5)
+
+
+@pytest.fixture(scope="module")
+def tokens(job: TokeniseJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokens") / "tokens"
+    tokenise(job, Location.of(folder))
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def rows(folder: Path, split: str) -> pa.Table:
+    shards = [pa.ipc.open_file(pa.memory_map(str(path))) for path in sorted(folder.glob(f"{split}-*.arrow"))]
+    assert all(shard.num_record_batches == 1 for shard in shards)
+    return pa.concat_tables([shard.read_all() for shard in shards])
+
+
+def test_view_j_of_image_i_is_row_i_times_views_plus_j(job: TokeniseJob, images: Path, tokens: Path) -> None:
+    model = load_model(job.tokenizer, VQVAE).model
+    for split, views in (("train", 3), ("val", 1)):
+        source, table = ImageShards(images, split), rows(tokens, split)
+        assert table.schema == token_schema(LENGTH)
+        assert table["key"].to_pylist() == [source.key(i) for i in range(len(source)) for _ in range(views)]
+        assert table["label"].to_pylist() == np.repeat(source.labels, views).tolist()
+        assert table["view"].to_pylist() == list(range(views)) * len(source)
+        for row in (0, 7):
+            wanted = [validation_view(source.encoded(row), RULE)]
+            if split == "train":
+                key = source.key(row)
+                wanted = [training_view(source.encoded(row), RULE, 5, key, view) for view in range(views)]
+            with torch.inference_mode():
+                encoded = model.tokens(to_tensor(np.stack(wanted))).numpy()
+            assert np.array_equal(table["tokens"].to_pylist()[row * views : (row + 1) * views], encoded)
+
+
+def test_the_manifest_says_what_was_made_of_what(job: TokeniseJob, images: Path, tokens: Path) -> None:
+    manifest = tokenise(job, Location.of(tokens))
+    assert (manifest.image_size, manifest.resize_ratio, manifest.flip, manifest.seed) == (16, 1.125, True, 5)
+    assert manifest.views == {"train": 3, "val": 1}
+    assert manifest.data_fingerprint == read_image_manifest(Location.of(images)).fingerprint
+    assert manifest.tokenizer_fingerprint == load_model(job.tokenizer, VQVAE).fingerprint
+    shards = [shard for split in manifest.splits.values() for shard in split]
+    assert len(shards) >= 16
+    for shard in shards:
+        place = Location.of(tokens / shard.file)
+        assert (place.size(), place.sha256()) == (shard.bytes, shard.sha256)
+    assert set(content(tokens)) == {MANIFEST, REFERENCE, QUALITY, PICTURE, *(shard.file for shard in shards)}
+
+
+def test_shards_are_bounded_and_many(job: TokeniseJob) -> None:
+    def manifest(train: int, val: int) -> ImageManifest:
+        counts = {"train": train, "val": val}
+        splits = {name: (Shard(file=name, rows=count, bytes=0, sha256=""),) for name, count in counts.items()}
+        return ImageManifest(
+            classes=("a",), splits=splits, counts={}, source="", options={}, rejected=0, fingerprint="", key=""
+        )
+
+    for train, val, views in ((9, 2, 1), (80, 80, 4), (1_281_167, 50_000, 10)):
+        parts = make_parts(replace(job, views=views), manifest(train, val), VQVAEConfig())[1:]
+        for split, count in (("train", train), ("val", val)):
+            chosen = [part for part in parts if part.split == split]
+            assert len(chosen) >= min(8, count)
+            assert [part.start for part in chosen] == [0, *(part.stop for part in chosen[:-1])]
+            assert chosen[-1].stop == count
+            assert len({part.file for part in chosen}) == len(chosen)
+        largest = max(part.stop - part.start for part in parts if part.split == "train")
+        assert largest * views * 2 * 680 < SHARD_BYTES
+
+
+def test_without_training_views_only_validation_is_encoded(job: TokeniseJob, tokens: Path, tmp_path: Path) -> None:
+    manifest = tokenise(replace(job, views=0), Location.of(tmp_path / "val"))
+    assert (manifest.views, manifest.splits["train"]) == ({"train": 0, "val": 1}, ())
+    for path in (tmp_path / "val").glob("val-*"):
+        assert path.read_bytes() == (tokens / path.name).read_bytes()
+
+
+def test_image_sharding_and_order_of_work_change_no_byte(
+    job: TokeniseJob, tokens: Path, images: Path, tmp_path: Path
+) -> None:
+    manifest = read_image_manifest(Location.of(images))
+    for split in manifest.splits:
+        table = pq.read_table(images / f"{split}-00000.parquet")
+        pieces = [table.slice(start, 13) for start in range(0, len(table), 13)]
+        shards = tuple(written(tmp_path / "many", f"{split}-{i:05d}.parquet", p) for i, p in enumerate(pieces))
+        manifest = manifest.model_copy(update={"splits": {**manifest.splits, split: shards}})
+    write_manifest(Location.of(tmp_path / "many"), manifest)
+    tokenise(replace(job, images=Location.of(tmp_path / "many")), Location.of(tmp_path / "tokens"))
+    assert content(tmp_path / "tokens") == content(tokens)
+
+
+def written(folder: Path, name: str, table: pa.Table) -> Shard:
+    folder.mkdir(exist_ok=True)
+    pq.write_table(table, folder / name, compression="none")
+    place = Location.of(folder / name)
+    return Shard(file=name, rows=len(table), bytes=place.size(), sha256=place.sha256())
+
+
+@pytest.mark.parametrize("survived", [0, 1, 5])
+def test_a_stopped_run_goes_on_and_ends_byte_identical(
+    job: TokeniseJob, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    dest, noted, note = tmp_path / "tokens", [], Assembly.note
+
+    def dying(self: Assembly, shard: str, facts: dict) -> None:
+        if len(noted) == survived:
+            raise KeyboardInterrupt
+        noted.append(shard)
+        note(self, shard, facts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Assembly, "note", dying)
+        with pytest.raises(KeyboardInterrupt):
+            tokenise(job, Location.of(dest))
+    assert not (dest / MANIFEST).exists()
+    kept = {name: (dest / name).stat().st_mtime_ns for name in noted if (dest / name).exists()}
+    with pytest.raises(UserError, match="beginnings of a data set of another source or other options"):
+        tokenise(replace(job, seed=6), Location.of(dest))
+    tokenise(job, Location.of(dest))
+    assert content(dest) == content(tokens)
+    assert all((dest / name).stat().st_mtime_ns == time for name, time in kept.items())
+
+
+def test_a_shard_lost_after_its_receipt_is_made_again(
+    job: TokeniseJob, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dest = tmp_path / "tokens"
+
+    def dying(self: Assembly, manifest: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Assembly, "finish", dying)
+        with pytest.raises(KeyboardInterrupt):
+            tokenise(job, Location.of(dest))
+    (dest / "train-00002.arrow").write_bytes(b"")
+    (dest / QUALITY).unlink()
+    tokenise(job, Location.of(dest))
+    assert content(dest) == content(tokens)
+
+
+def test_the_key_is_that_of_all_that_decides_the_tokens(job: TokeniseJob) -> None:
+    loaded = load_model(job.tokenizer, VQVAE)
+    others = [
+        replace(job, views=2), replace(job, seed=1), replace(job, rule=replace(RULE, flip=False)),
+        replace(job, rule=replace(RULE, resize_ratio=1.0)), replace(job, views=0),
+    ]  # fmt: skip
+    keys = {token_key(other, "data", loaded) for other in (job, *others)} | {token_key(job, "other", loaded)}
+    assert len(keys) == len(others) + 2
+    elsewhere = replace(job, images=Location.of("elsewhere"), cpus_per_actor=4, gpus_per_actor=0.5)
+    assert token_key(elsewhere, "data", loaded) in keys
+
+
+def undecodable(images: Path, folder: Path) -> Location:
+    """Image shards whose manifest is right, and whose row 40 is half an image."""
+    shutil.copytree(images, folder)
+    table = pq.read_table(folder / "train-00000.parquet")
+    cut = table["image"].to_pylist()
+    cut[40] = cut[40][: len(cut[40]) // 2]
+    return rewritten(folder, table.set_column(2, IMAGE_SCHEMA.field("image"), pa.array(cut, pa.binary())))
+
+
+def rewritten(folder: Path, train: pa.Table) -> Location:
+    """The folder with another training shard, and a manifest that knows it."""
+    place = Location.of(folder)
+    manifest = read_image_manifest(place)
+    shard = written(folder, "train-00000.parquet", train)
+    write_manifest(place, manifest.model_copy(update={"splits": {**manifest.splits, "train": (shard,)}}))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing", r"train-00000\.parquet: no such file"),
+        ("truncated", r"train-00000\.parquet: [\d,]+ bytes; the manifest says [\d,]+"),
+        ("flipped", r"train-00000\.parquet: its checksum is not the manifest's"),
+        ("schema", r"train-00000\.parquet: columns key, label; wanted key, label, image, width, height"),
+        ("label", r"train-00000\.parquet: row 3 has label 2; allowed are 0 to 1"),
+        ("undecodable", r"train-00000\.parquet: row 40 \('.+/.+'\): not a readable image"),
+        ("small", r"images are smaller than the view of 16 px, e\.g\. '.+' with a shorter side of 12 px"),
+        ("empty", r"split 'val' has 0 images; wanted at least 2"),
+    ],
+)
+def test_bad_image_shards_are_refused(
+    job: TokeniseJob, images: Path, picture_folder: Path, tmp_path: Path, damage: str, message: str
+) -> None:
+    folder = tmp_path / "images"
+    shard = folder / "train-00000.parquet"
+    if damage == "undecodable":
+        undecodable(images, folder)
+    elif damage == "small":
+        ingest(picture_folder, folder, IngestOptions(size=12))
+    else:
+        shutil.copytree(images, folder)
+    whole = pq.read_table(shard)
+    if damage == "missing":
+        shard.unlink()
+    elif damage == "truncated":
+        shard.write_bytes(shard.read_bytes()[:-100])
+    elif damage == "flipped":
+        raw = bytearray(shard.read_bytes())
+        raw[len(raw) // 2] ^= 1
+        shard.write_bytes(raw)
+    elif damage == "schema":
+        rewritten(folder, whole.select(["key", "label"]))
+    elif damage == "label":
+        labels = whole["label"].to_pylist()
+        wrong = pa.array([*labels[:3], 2, *labels[4:]], pa.int32())
+        rewritten(folder, whole.set_column(1, IMAGE_SCHEMA.field("label"), wrong))
+    elif damage == "empty":
+        manifest = read_image_manifest(Location.of(folder))
+        write_manifest(
+            Location.of(folder), manifest.model_copy(update={"splits": {"train": manifest.splits["train"], "val": ()}})
+        )
+    with pytest.raises(UserError, match=message):
+        tokenise(replace(job, images=Location.of(folder)), Location.of(tmp_path / "tokens"))
+    assert not (tmp_path / "tokens" / MANIFEST).exists()
+
+
+def test_a_few_small_images_are_enlarged_and_told_of(
+    job: TokeniseJob, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(images, tmp_path / "images")
+    table = pq.read_table(images / "train-00000.parquet")
+    widths = [7, *table["width"].to_pylist()[1:]]
+    some = rewritten(
+        tmp_path / "images", table.set_column(3, IMAGE_SCHEMA.field("width"), pa.array(widths, pa.int32()))
+    )
+    tokenise(replace(job, images=some, views=1), Location.of(tmp_path / "tokens"))
+    told = capsys.readouterr().err
+    assert "1 of 80 images are smaller than the view of 16 px" in told
+    assert f"e.g. '{table['key'][0].as_py()}' with a shorter side of 7 px; they are enlarged" in told
+
+
+def test_unusable_tokenizers_are_refused(job: TokeniseJob, tmp_path: Path) -> None:
+    var = VAR(VARConfig(1, 8, 1, 2, 32, 4, SHAPE.patch_nums))
+    init_weights(var)
+    save_model(tmp_path / "var.safetensors", var, var.state_dict(), {})
+    model = VQVAE(SHAPE)
+    state = model.state_dict() | {"decoder.conv_in.bias": torch.full((16,), float("nan"))}
+    save_model(tmp_path / "nan.safetensors", model, state, {})
+    for name, message in (("var", "holds 'var'; wanted a varscale tokenizer"), ("nan", "values that are not finite")):
+        with pytest.raises(UserError, match=message):
+            tokenise(replace(job, tokenizer=tmp_path / f"{name}.safetensors"), Location.of(tmp_path / "tokens"))
+    with pytest.raises(UserError, match="made for 16 px images"):
+        tokenise(replace(job, rule=ViewRule(32)), Location.of(tmp_path / "tokens"))
+    assert not (tmp_path / "tokens").exists()
+
+
+def test_a_destination_that_holds_something_else_is_left_alone(
+    job: TokeniseJob, tokens: Path, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    for place, message in (
+        (tmp_path, "exists and is no data set"),
+        (images, "wanted a token data set"),
+        (tokens, "holds a data set already"),
+    ):
+        before = content(place)
+        with pytest.raises(UserError, match=message):
+            tokenise(replace(job, seed=77), Location.of(place))
+        assert content(place) == before
+
+
+def test_a_disk_that_fills_leaves_nothing_that_looks_whole(job: TokeniseJob, tmp_path: Path) -> None:
+    dest, large = tmp_path / "tokens", replace(job, views=40)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))  # a write beyond fails, as on a full disk
+    try:
+        with pytest.raises(EnvironmentalError, match=r"train-00000\.arrow: not written"):
+            tokenise(large, Location.of(dest))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name for path in dest.iterdir()} == {UNFINISHED, REFERENCE, QUALITY, PICTURE}
+    assert tokenise(large, Location.of(dest)).rows("train") == len(rows(dest, "train"))
+
+
+@pytest.fixture(scope="module")
+def two_cpus() -> Iterator[None]:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def test_actors_make_the_same_bytes(two_cpus: None, job: TokeniseJob, tokens: Path, tmp_path: Path) -> None:
+    tokenise(job, Location.of(tmp_path / "tokens"))
+    assert content(tmp_path / "tokens") == content(tokens)
+    with pytest.raises(UserError, match="an actor is to take 3 CPU and 0 GPU; no node of this cluster has"):
+        tokenise(replace(job, cpus_per_actor=3), Location.of(tmp_path / "other"))
+
+
+def test_an_actors_error_names_file_row_and_key(two_cpus: None, job: TokeniseJob, images: Path, tmp_path: Path) -> None:
+    undecodable(images, tmp_path / "broken")
+    with pytest.raises(UserError, match=r"train-00000\.parquet: row 40 \('.+/.+'\): not a readable image"):
+        tokenise(replace(job, images=Location.of(tmp_path / "broken")), Location.of(tmp_path / "tokens"))
