@@ -16,6 +16,8 @@ from varscale.data.schema import (
 from varscale.errors import UserError
 from varscale.locations import Location
 
+IMAGES, TOKENS = ".parquet", ".arrow"
+"""How the files of shards end."""
 READERS: dict[str, Callable[[Location], ImageManifest | TokenManifest]] = {
     ImageManifest.model_fields["format"].default: read_image_manifest,
     TokenManifest.model_fields["format"].default: read_token_manifest,
@@ -42,7 +44,8 @@ def read_manifest(dest: Location) -> ImageManifest | TokenManifest:
 
 
 def _without_manifest(dest: Location) -> str:
-    if (dest / UNFINISHED / PLAN).is_file():
-        stand = len(Assembly(dest).receipts())
-        return f"{dest}: unfinished: {stand} of its shards stand; run the ingest (or tokenise) again to finish it"
-    return f"{dest}: no {MANIFEST} here; wanted a data set, as 'varscale ingest' and 'varscale tokenise' make them"
+    if not (dest / UNFINISHED / PLAN).is_file():
+        return f"{dest}: no {MANIFEST} here; wanted a data set, as 'varscale ingest' and 'varscale tokenise' make them"
+    shards = [name for name in Assembly(dest).receipts() if name.endswith((IMAGES, TOKENS))]
+    verb = "tokenise" if any(name.endswith(TOKENS) for name in shards) else "ingest"
+    return f"{dest}: unfinished: {len(shards):,} of its shards stand; run the {verb} again, it makes the rest"

@@ -41,14 +41,13 @@ class TokenCard:
     @property
     def facts(self) -> list[tuple[str, str]]:
         """Names and values of what the manifest says in one line each."""
-        manifest = self.manifest
-        length = sum(p * p for p in manifest.patch_nums)
+        manifest, flips = self.manifest, "flipped or not" if self.manifest.flip else "never flipped"
         return [
             ("format", manifest.format),
-            ("tokens a row", f"{length}, scales {' '.join(map(str, manifest.patch_nums))}"),
+            ("tokens a row", f"{manifest.length}, scales {' '.join(map(str, manifest.patch_nums))}"),
             ("codes", f"{manifest.vocab_size:,}"),
             ("views an image", ", ".join(f"{views} {split}" for split, views in manifest.views.items())),
-            ("seed", str(manifest.seed)),
+            ("view", f"{manifest.image_size} px of {manifest.resize_ratio:g} × that, {flips}, seed {manifest.seed}"),
             ("data", manifest.data_fingerprint),
             ("tokenizer", manifest.tokenizer_fingerprint),
         ]
@@ -61,6 +60,9 @@ class TokenCard:
             "patch_nums": list(manifest.patch_nums),
             "vocab_size": manifest.vocab_size,
             "views": manifest.views,
+            "image_size": manifest.image_size,
+            "resize_ratio": manifest.resize_ratio,
+            "flip": manifest.flip,
             "seed": manifest.seed,
             "data_fingerprint": manifest.data_fingerprint,
             "tokenizer_fingerprint": manifest.tokenizer_fingerprint,
@@ -84,7 +86,7 @@ def token_card(dest: Location, manifest: TokenManifest) -> TokenCard:
     for (split, _), (labels, codes) in zip(parts, read, strict=True):
         counts[split] += labels
         usage += codes
-    images = {split: tuple((rows // manifest.views[split]).tolist()) for split, rows in counts.items()}
+    images = {split: tuple((rows // max(manifest.views[split], 1)).tolist()) for split, rows in counts.items()}
     return TokenCard(manifest, images, [_scale(p, row) for p, row in zip(manifest.patch_nums, usage, strict=True)])
 
 

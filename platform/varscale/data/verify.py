@@ -9,22 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from varscale.data.fingerprint import content_fingerprint
 from varscale.data.manifests import read_manifest
 from varscale.data.parallel import each
-from varscale.data.problems import Problem, Problems
-from varscale.data.schema import MANIFEST, ImageManifest, Shard, TokenManifest
+from varscale.data.problems import Problems
+from varscale.data.schema import ImageManifest, Shard, TokenManifest
 from varscale.data.shard_files import ShardFacts
 from varscale.data.verify_images import ImageCheck, check_image_shard
+from varscale.data.verify_manifest import check_content, check_manifest
 from varscale.data.verify_repeats import check_repeats
 from varscale.data.verify_tokens import TokenCheck, check_token_shard
 from varscale.locations import Location
 from varscale.progress import Progress
 
 SMALL_BYTES = 64 * 2**20
-SHARD_ENDINGS = (".parquet", ".arrow", ".part")
 
 
 @dataclass(frozen=True)
@@ -70,13 +67,13 @@ def verify(dest: Location) -> Verdict:
     parts = [(split, shard) for split, shards in manifest.splits.items() for shard in shards]
     facts = _facts(dest, manifest, parts)
     problems = Problems()
-    _check_manifest(dest, manifest, problems)
+    check_manifest(dest, manifest, problems)
     for found in facts:
         problems.take(found.problems)
     whole = all(found.whole for found in facts)
     check_repeats(parts, facts, problems)
     if isinstance(manifest, ImageManifest) and whole:
-        _check_content(manifest, parts, facts, problems)
+        check_content(manifest, parts, facts, problems)
     return Verdict(problems, len(parts), sum(shard.rows for _, shard in parts), whole)
 
 
@@ -93,37 +90,3 @@ def _facts(dest: Location, manifest: ImageManifest | TokenManifest, parts: list[
         progress.advance(shard.rows)
     progress.close()
     return [done[shard.file] for _, shard in parts]
-
-
-def _check_manifest(dest: Location, manifest: ImageManifest | TokenManifest, problems: Problems) -> None:
-    """Splits, and files that the manifest knows nothing of."""
-    if not manifest.splits:
-        problems.add(Problem("empty split", MANIFEST, "field 'splits' names none", "wanted at least one"))
-    for split, shards in manifest.splits.items():
-        if not sum(shard.rows for shard in shards):
-            problems.add(Problem("empty split", MANIFEST, f"split '{split}' holds no rows", "wanted at least one"))
-        if isinstance(manifest, TokenManifest) and split not in manifest.views:
-            problems.add(Problem("views", MANIFEST, f"field 'views' lacks split '{split}'", "wanted a number"))
-    named = {shard.file for shards in manifest.splits.values() for shard in shards}
-    for file in dest.files():
-        if file.endswith(SHARD_ENDINGS) and file not in named:
-            problems.add(Problem("foreign file", file, "not in the manifest", "nothing reads it", warning=True))
-
-
-def _check_content(
-    manifest: ImageManifest, parts: list[tuple[str, Shard]], facts: list[ShardFacts], problems: Problems
-) -> None:
-    """Counts by label and the fingerprint, made anew from the rows."""
-    for split in manifest.splits:
-        here = [found.counts for (of, _), found in zip(parts, facts, strict=True) if of == split]
-        counts = tuple(np.sum(here, axis=0).tolist()) if here else ()
-        said = manifest.counts.get(split, ())
-        for label in range(max(len(counts), len(said))):
-            found, named = (values[label] if label < len(values) else 0 for values in (counts, said))
-            if found != named:
-                what = f"field 'counts.{split}': {named:,} images of label {label}"
-                problems.add(Problem("counts", MANIFEST, what, f"the shards hold {found:,}"))
-    made = content_fingerprint(manifest.classes, sum(found.content for found in facts))
-    if made != manifest.fingerprint:
-        what = f"field 'fingerprint': {manifest.fingerprint}"
-        problems.add(Problem("fingerprint", MANIFEST, what, f"that of the rows is {made}"))

@@ -34,22 +34,17 @@ class TokenCheck:
     dest: Location
     manifest: TokenManifest
 
-    @property
-    def length(self) -> int:
-        """L, tokens a row."""
-        return sum(p * p for p in self.manifest.patch_nums)
-
 
 def check_token_shard(check: TokenCheck, part: tuple[str, Shard]) -> ShardFacts:
     """Read one shard whole; one task."""
     split, shard = part
     problems = Problems()
     with same_file(check.dest, shard, problems) as path:
-        batch = None if path is None else _batch(path, shard, token_schema(check.length), problems)
+        batch = None if path is None else _batch(path, shard, token_schema(check.manifest.length), problems)
         if batch is None:
             return ShardFacts(problems)
         whole = same_rows(len(batch), shard, problems)
-        rows = _Rows(shard, batch, check.manifest.views.get(split, 1), problems)
+        rows = _Rows(shard, batch, check.manifest.views.get(split) or 1, problems)
         return rows.check(check, whole)
 
 
@@ -122,7 +117,7 @@ class _Rows:
 
     def _tokens(self, check: TokenCheck) -> None:
         vocab = check.manifest.vocab_size
-        tokens = self.batch["tokens"].flatten().to_numpy().reshape(-1, check.length)
+        tokens = self.batch["tokens"].flatten().to_numpy().reshape(-1, check.manifest.length)
         blocks = (tokens[start : start + BLOCK_ROWS] for start in range(0, len(tokens), BLOCK_ROWS))
         too_large = np.concatenate([block.max(axis=1) >= vocab for block in blocks] or [np.zeros(0, bool)])
 
