@@ -21,6 +21,7 @@ from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.problems import SHOWN, Problem, Problems
 from varscale.data.schema import (
     MANIFEST,
+    REJECTS,
     ImageManifest,
     Shard,
     read_image_manifest,
@@ -256,6 +257,14 @@ def test_files_that_nothing_reads_and_empty_splits_are_named(data: Path) -> None
     text = lines(checked(data))
     assert "warning: train-00001.parquet: not in the manifest" in text
     assert "manifest.json: split 'val' holds no rows; wanted at least one" in text
+
+
+def test_images_left_out_are_listed_as_often_as_counted(data: Path) -> None:
+    manifest = read_image_manifest(Location.of(data))
+    write_manifest(Location.of(data), manifest.model_copy(update={"rejected": 2}))
+    assert lines(checked(data)) == "rejects.csv: 0 images are listed as left out; the manifest counts 2"
+    (data / REJECTS).write_text('key,split,class,reason\na,train,blue,"cut\nshort"\nb,val,red,empty file\n')
+    assert checked(data).sound
 
 
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:

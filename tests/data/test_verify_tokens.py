@@ -7,11 +7,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
+from varscale.data.assembly import Assembly
+from varscale.data.encoder import TokeniseJob
+from varscale.data.images import ViewRule
+from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.schema import MANIFEST, Shard, TokenManifest, read_token_manifest, token_schema, write_manifest
+from varscale.data.tokenise import tokenise
 from varscale.data.verify import Verdict, verify
 from varscale.errors import UserError
 from varscale.locations import Location
+from varscale.models.store import save_model
+from varscale.models.vqvae import VQVAE
+from varscale.shapes import VQVAEConfig
 
 PATCH_NUMS, VOCAB, VIEWS = (1, 2, 3), 50, {"train": 3, "val": 1}
 LENGTH = 14
@@ -175,3 +184,35 @@ def test_a_manifest_without_views_is_refused(tmp_path: Path) -> None:
     (folder / MANIFEST).write_json(manifest.model_dump(mode="json") | {"vocab_size": "many"})
     with pytest.raises(UserError, match="field 'vocab_size'"):
         checked(tmp_path)
+
+
+def test_a_split_that_was_not_encoded_may_be_empty(tmp_path: Path) -> None:
+    folder = Location.of(write_tokens(tmp_path))
+    manifest = read_token_manifest(folder)
+    none = {"splits": manifest.splits | {"train": ()}, "views": {"train": 0, "val": 1}}
+    write_manifest(folder, manifest.model_copy(update=none))
+    (tmp_path / "train-00000.arrow").unlink()
+    assert lines(checked(tmp_path)) == ""
+    write_manifest(folder, manifest.model_copy(update={"views": {"train": 0, "val": 1}}))
+    assert "manifest.json: split 'train' holds 24 rows; field 'views' says that it was not encoded" in lines(
+        checked(tmp_path)
+    )
+
+
+def test_an_unfinished_token_set_is_refused(tmp_path: Path) -> None:
+    assembly = Assembly.begin(Location.of(tmp_path), "key")
+    for part in ("assessment", "train-00000.arrow", "val-00000.arrow"):
+        assembly.note(part, {})
+    with pytest.raises(UserError, match="unfinished: 2 of its shards stand; run the tokenise again"):
+        checked(tmp_path)
+
+
+def test_what_tokenise_makes_is_sound(picture_folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = VQVAE(VQVAEConfig(32, 4, 8, (1, 2), 1, (1, 2, 4, 8), norm_groups=4))
+    save_model(tmp_path / "tokenizer.safetensors", model, model.state_dict(), {})
+    images, tokens = Location.of(tmp_path / "images"), Location.of(tmp_path / "tokens")
+    ingest(picture_folder, tmp_path / "images", IngestOptions(size=18))
+    tokenise(TokeniseJob(images, tmp_path / "tokenizer.safetensors", ViewRule(16), views=2, seed=0), tokens)
+    verdict = verify(tokens)
+    assert (verdict.sound, lines(verdict)) == (True, "")

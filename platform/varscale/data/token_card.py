@@ -41,13 +41,15 @@ class TokenCard:
     @property
     def facts(self) -> list[tuple[str, str]]:
         """Names and values of what the manifest says in one line each."""
-        manifest, flips = self.manifest, "flipped or not" if self.manifest.flip else "never flipped"
+        manifest, side = self.manifest, self.manifest.image_size
+        flips = "half of them mirrored" if manifest.flip else "none mirrored"
         return [
             ("format", manifest.format),
             ("tokens a row", f"{manifest.length}, scales {' '.join(map(str, manifest.patch_nums))}"),
             ("codes", f"{manifest.vocab_size:,}"),
             ("views an image", ", ".join(f"{views} {split}" for split, views in manifest.views.items())),
-            ("view", f"{manifest.image_size} px of {manifest.resize_ratio:g} × that, {flips}, seed {manifest.seed}"),
+            ("a view", f"{side} px of images resized to {round(manifest.resize_ratio * side)} px, {flips}"),
+            ("seed", str(manifest.seed)),
             ("data", manifest.data_fingerprint),
             ("tokenizer", manifest.tokenizer_fingerprint),
         ]
