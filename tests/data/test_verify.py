@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ from varscale.errors import UserError
 from varscale.locations import Location
 
 ROWS_A_GROUP = 20
+PAGE_BYTES = 4096  # two or three of the pictures below
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,15 @@ def rewrite(folder: Path, split: str, change: Callable[[list[dict]], list[dict]]
     table = pq.read_table(path)
     table = pa.Table.from_pylist(change(table.to_pylist()), schema=schema or table.schema)
     pq.write_table(
-        table, path, compression="none", use_dictionary=False, row_group_size=ROWS_A_GROUP, write_page_checksum=True
+        table,
+        path,
+        compression="none",
+        use_dictionary=False,
+        row_group_size=ROWS_A_GROUP,
+        write_statistics=["key", "label"],  # else whole images stand in the heads of pages, too
+        write_page_checksum=True,
+        write_batch_size=1,  # pages are cut between batches only
+        data_page_size=PAGE_BYTES,
     )
     renew(folder, split, table.num_rows)
 
@@ -130,12 +140,16 @@ def test_a_data_set_anywhere_is_verified(data: Path) -> None:
 
 def test_a_flipped_byte_of_an_image_is_named_by_page(data: Path) -> None:
     path = path_of(data)
-    image = pq.read_table(path)["image"][25].as_py()
+    image = pq.read_table(path)["image"][30].as_py()
+    assert PAGE_BYTES / 3 < len(image) < PAGE_BYTES
     flip(path, path.read_bytes().find(image) + len(image) // 2)
     verdict = checked(data)
     assert not verdict.sound
     assert kinds(verdict)["checksum"] == kinds(verdict)["damage"] == 1
-    assert "train-00000.parquet: damage in column 'image' within rows 20…39: " in lines(verdict)
+    named = re.search(r"train-00000\.parquet: damage in column 'image' within rows (\d+)…39: ", lines(verdict))
+    assert named
+    assert 28 <= int(named[1]) <= 30
+    assert "train-00000.parquet row 30 (key train/red/000.png): image does not decode: " in lines(verdict)
 
 
 def test_without_page_checksums_the_row_is_named_by_its_content(data: Path) -> None:

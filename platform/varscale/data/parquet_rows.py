@@ -85,4 +85,4 @@ class ParquetRows:
 
     def _open(self, checked: bool) -> pq.ParquetFile:
         # With a buffer size pages are read one by one, else the whole column of a row group.
-        return pq.ParquetFile(self._path, page_checksum_verification=checked, buffer_size=READ_CHUNK)
+        return pq.ParquetFile(self._path, page_checksum_verification=checked, buffer_size=READ_CHUNK, pre_buffer=False)
