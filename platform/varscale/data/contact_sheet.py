@@ -116,7 +116,7 @@ def _rows_by_group(columns: Columns, label: int) -> Iterator[tuple[int, list[int
 
 def _decoded(image: bytes, place: str) -> Image.Image:
     try:
-        return decode(image)
+        return decode(image, SIDE)
     except (OSError, ValueError) as error:
         raise UserError(f"{place}: image does not decode: {error}; wanted a whole PNG or JPEG") from error
 
