@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 tokenizer_app = typer.Typer(help="Train the multi-scale tokenizer, and measure it.", no_args_is_help=True)
 app.add_typer(tokenizer_app, name="tokenizer")
+data_app = typer.Typer(help="Look at a data set, and check that it is whole.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
 StudyFile = Annotated[Path, typer.Argument(help="The study, a YAML file such as studies/quickstart.yaml.")]
 TokenizerFile = Annotated[Path, typer.Argument(help="A YAML file such as studies/tokenizer-emoji32.yaml.")]
@@ -64,6 +66,49 @@ def ingest(
     rows = ", ".join(f"{manifest.rows(split):,} {split}" for split in manifest.splits)
     print(f"{dest}: {rows} images of {len(manifest.classes):,} classes, {manifest.rejected:,} left out")
     print(f"fingerprint {manifest.fingerprint}")
+
+
+DataSet = Annotated[str, typer.Argument(help="A data set of images or tokens: its folder, or a URL of it.")]
+
+
+@data_app.command("verify")
+def data_verify(
+    dest: DataSet,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Read a data set whole and name every row that is not as it should be; exit code 2 if there is any."""
+    import json
+    from contextlib import nullcontext
+
+    from varscale.data.manifests import read_manifest
+    from varscale.data.verify import is_small, verify
+    from varscale.locations import Location
+    from varscale.study.cluster import connected
+
+    place = Location.of(dest)
+    with nullcontext() if is_small(read_manifest(place)) else connected(_debug()):
+        verdict = verify(place)
+    if as_json:
+        print(json.dumps(verdict.to_json()))
+    else:
+        print("\n".join([*verdict.problems.lines(), verdict.summary()]))
+    if not verdict.sound:
+        raise typer.Exit(UserError.exit_code)
+
+
+@data_app.command("show")
+def data_show(
+    dest: DataSet,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG to write, some images of some classes; default: its name .png, here.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Print what a data set holds, by class, size and shape or by use of codes, and write a picture of its images."""
+    from varscale.data.show import show
+    from varscale.locations import Location
+
+    print(show(Location.of(dest), picture, as_json))
 
 
 @tokenizer_app.command("plan")

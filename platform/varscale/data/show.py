@@ -1,0 +1,37 @@
+"""``varscale data show``: the card of a data set of either kind, as text or JSON, with a picture of images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from varscale.data.card import image_card
+from varscale.data.card_text import image_text, token_text
+from varscale.data.contact_sheet import save_contact_sheet
+from varscale.data.manifests import read_manifest
+from varscale.data.schema import TokenManifest
+from varscale.data.token_card import token_card
+from varscale.errors import UserError
+from varscale.locations import Location
+
+
+def show(dest: Location, picture: Path | None, as_json: bool) -> str:
+    """What to print; a picture of image sets is written to ``picture``, or into the working folder by their name.
+
+    Raises:
+        UserError: no data set is here, it cannot be read, or a picture is asked of tokens.
+    """
+    manifest = read_manifest(dest)
+    if not any(shard.rows for shards in manifest.splits.values() for shard in shards):
+        raise UserError(f"{dest}: no split holds any row; wanted at least one")
+    if isinstance(manifest, TokenManifest):
+        if picture:
+            raise UserError(f"--picture {picture}: {dest} holds tokens; only images have a picture")
+        tokens = token_card(dest, manifest)
+        return json.dumps(tokens.to_json()) if as_json else token_text(tokens)
+    images = image_card(dest, manifest)
+    target = picture or Path(f"{dest.name}.png")
+    save_contact_sheet(target, dest, images)
+    if as_json:
+        return json.dumps(images.to_json() | {"picture": str(target)})
+    return f"{image_text(images)}\npicture: {target}"
