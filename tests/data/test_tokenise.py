@@ -189,6 +189,7 @@ def test_a_stopped_run_goes_on_and_ends_byte_identical(
     kept = {name: (dest / name).stat().st_mtime_ns for name in noted if (dest / name).exists()}
     with pytest.raises(UserError, match="beginnings of a data set of another source or other options"):
         tokenise(replace(job, seed=6), Location.of(dest))
+    (dest / ".train-00007.arrow.0f5e4a1c.part").write_bytes(b"half")  # as a process killed in mid-write leaves it
     tokenise(job, Location.of(dest))
     assert content(dest) == content(tokens)
     assert all((dest / name).stat().st_mtime_ns == time for name, time in kept.items())
@@ -210,6 +211,17 @@ def test_a_shard_lost_after_its_receipt_is_made_again(
     (dest / QUALITY).unlink()
     tokenise(job, Location.of(dest))
     assert content(dest) == content(tokens)
+
+
+def test_shards_and_destination_may_be_urls(
+    job: TokeniseJob, images: Path, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VARSCALE_CACHE", str(tmp_path))
+    source, dest = Location.of("memory://tokenise/images"), Location.of("memory://tokenise/tokens")
+    for path in images.iterdir():
+        (source / path.name).write_bytes(path.read_bytes())
+    tokenise(replace(job, images=source), dest)
+    assert {name: (dest / name).read_bytes() for name in dest.files(recursive=True)} == content(tokens)
 
 
 def test_the_key_is_that_of_all_that_decides_the_tokens(job: TokeniseJob) -> None:

@@ -73,5 +73,8 @@ def _drop_halves(dest: Location) -> None:
 
 
 def clear(dest: Location) -> None:
-    """Drop what a finished data set no longer needs: the receipts of one killed after its manifest was written."""
+    """Drop what a finished data set no longer needs: receipts, and what killed writers left half-written."""
+    for name in dest.files():
+        if name.endswith(TEMPORARY):
+            (dest / name).remove()
     (dest / UNFINISHED).remove()
