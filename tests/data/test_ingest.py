@@ -282,7 +282,7 @@ from varscale.cli import main
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing on is an error then, as on a full disk
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 from varscale.data.ingest import IngestOptions, ingest
-main(lambda arguments: ingest(*arguments, IngestOptions()))
+main(lambda arguments, standalone_mode: ingest(*arguments, IngestOptions()))
 """
 
 
