@@ -318,7 +318,7 @@ def test_a_few_small_images_are_enlarged_and_told_of(
     )
     tokenise(replace(job, images=some, views=1), Location.of(tmp_path / "tokens"))
     told = capsys.readouterr().err
-    assert "1 of 72 images are smaller than the view of 16 px" in told
+    assert "1 of 80 images are smaller than the view of 16 px" in told
     assert f"e.g. '{table['key'][0].as_py()}' with a shorter side of 7 px; they are enlarged" in told
 
 
