@@ -80,8 +80,8 @@ def data_verify(
     import json
     from contextlib import nullcontext
 
+    from varscale.data.checks.verify import is_small, verify
     from varscale.data.manifests import read_manifest
-    from varscale.data.verify import is_small, verify
     from varscale.locations import Location
     from varscale.study.cluster import connected
 
@@ -105,7 +105,7 @@ def data_show(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Print what a data set holds, by class, size and shape or by use of codes, and write a picture of its images."""
-    from varscale.data.show import show
+    from varscale.data.cards.show import show
     from varscale.locations import Location
 
     print(show(Location.of(dest), picture, as_json))

@@ -11,9 +11,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from varscale.cli import app
-from varscale.data.card import ImageCard, evenly, image_card
-from varscale.data.card_text import image_text
-from varscale.data.histogram import Bin, shape_bins, size_bins
+from varscale.data.cards.histogram import Bin, shape_bins, size_bins
+from varscale.data.cards.images import ImageCard, evenly, image_card
+from varscale.data.cards.show import show
+from varscale.data.cards.text import image_text
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.schema import (
     IMAGE_SCHEMA,
@@ -23,7 +24,6 @@ from varscale.data.schema import (
     token_schema,
     write_manifest,
 )
-from varscale.data.show import show
 from varscale.errors import UserError
 from varscale.locations import Location
 

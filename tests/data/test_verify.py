@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 from varscale.cli import app
 from varscale.data.assembly import Assembly
+from varscale.data.checks.problems import SHOWN, Problem, Problems
+from varscale.data.checks.verify import Verdict, verify
 from varscale.data.fingerprint import content_fingerprint, row_digest
 from varscale.data.ingest import IngestOptions, ingest
-from varscale.data.problems import SHOWN, Problem, Problems
 from varscale.data.schema import (
     MANIFEST,
     REJECTS,
@@ -28,7 +29,6 @@ from varscale.data.schema import (
     read_image_manifest,
     write_manifest,
 )
-from varscale.data.verify import Verdict, verify
 from varscale.errors import UserError
 from varscale.locations import Location
 

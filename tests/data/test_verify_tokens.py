@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from varscale.data.assembly import Assembly
+from varscale.data.checks.verify import Verdict, verify
 from varscale.data.encoder import TokeniseJob
 from varscale.data.images import ViewRule
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.schema import MANIFEST, Shard, TokenManifest, read_token_manifest, token_schema, write_manifest
 from varscale.data.tokenise import tokenise
-from varscale.data.verify import Verdict, verify
 from varscale.errors import UserError
 from varscale.locations import Location
 from varscale.models.store import save_model

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from varscale.data.problems import Problem, Problems
+from varscale.data.checks.problems import Problem, Problems
 from varscale.data.schema import Shard
 from varscale.errors import EnvironmentalError
 from varscale.locations import READ_CHUNK, Location

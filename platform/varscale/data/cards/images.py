@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from varscale.data.columns import Columns, all_columns, group_images
-from varscale.data.histogram import Bin, shape_bins, size_bins
+from varscale.data.cards.columns import Columns, all_columns, group_images
+from varscale.data.cards.histogram import Bin, shape_bins, size_bins
 from varscale.data.schema import ImageManifest, Shard
 from varscale.locations import Location
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from varscale.data.card import image_card
-from varscale.data.card_text import image_text, token_text
-from varscale.data.contact_sheet import save_contact_sheet
+from varscale.data.cards.contact_sheet import save_contact_sheet
+from varscale.data.cards.images import image_card
+from varscale.data.cards.text import image_text, token_text
+from varscale.data.cards.tokens import token_card
 from varscale.data.manifests import read_manifest
 from varscale.data.schema import TokenManifest
-from varscale.data.token_card import token_card
 from varscale.errors import UserError
 from varscale.locations import Location
 

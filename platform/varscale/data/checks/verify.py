@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from varscale.data.checks.images import ImageCheck, check_image_shard
+from varscale.data.checks.manifest import check_content, check_manifest
+from varscale.data.checks.problems import Problems
+from varscale.data.checks.repeats import check_repeats
+from varscale.data.checks.shard_files import ShardFacts
+from varscale.data.checks.tokens import TokenCheck, check_token_shard
 from varscale.data.manifests import read_manifest
 from varscale.data.parallel import each
-from varscale.data.problems import Problems
 from varscale.data.schema import ImageManifest, Shard, TokenManifest
-from varscale.data.shard_files import ShardFacts
-from varscale.data.verify_images import ImageCheck, check_image_shard
-from varscale.data.verify_manifest import check_content, check_manifest
-from varscale.data.verify_repeats import check_repeats
-from varscale.data.verify_tokens import TokenCheck, check_token_shard
 from varscale.locations import Location
 from varscale.progress import Progress
 

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from varscale.data.checks.shard_files import UNREADABLE, one_line
 from varscale.data.schema import Shard
-from varscale.data.shard_files import UNREADABLE, one_line
 from varscale.errors import UserError
 from varscale.locations import Location
 from varscale.progress import Progress

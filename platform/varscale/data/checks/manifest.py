@@ -7,11 +7,11 @@ import io
 
 import numpy as np
 
+from varscale.data.checks.problems import Problem, Problems
+from varscale.data.checks.shard_files import ShardFacts
 from varscale.data.fingerprint import content_fingerprint
 from varscale.data.manifests import IMAGES, TOKENS
-from varscale.data.problems import Problem, Problems
 from varscale.data.schema import MANIFEST, REJECTS, ImageManifest, Shard, TokenManifest
-from varscale.data.shard_files import ShardFacts
 from varscale.locations import TEMPORARY, Location
 
 

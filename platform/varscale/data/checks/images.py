@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from varscale.data.checks.parquet_rows import ParquetRows
+from varscale.data.checks.problems import Problem, Problems
+from varscale.data.checks.shard_files import DIGEST_BYTES, ShardFacts, column_bytes, one_line, same_file, shown
 from varscale.data.fingerprint import row_digest
 from varscale.data.images import decode
-from varscale.data.parquet_rows import ParquetRows
-from varscale.data.problems import Problem, Problems
 from varscale.data.schema import IMAGE_SCHEMA, Shard
-from varscale.data.shard_files import DIGEST_BYTES, ShardFacts, column_bytes, one_line, same_file, shown
 from varscale.locations import Location
 
 

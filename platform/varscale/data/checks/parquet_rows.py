@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from varscale.data.problems import Problem, Problems
+from varscale.data.checks.problems import Problem, Problems
+from varscale.data.checks.shard_files import UNREADABLE, one_line, same_rows, same_schema, unreadable
 from varscale.data.schema import Shard
-from varscale.data.shard_files import UNREADABLE, one_line, same_rows, same_schema, unreadable
 from varscale.locations import READ_CHUNK
 
 BATCH_ROWS = 64

@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from varscale.data.problems import Problem, Problems
-from varscale.data.schema import Shard, TokenManifest, token_schema
-from varscale.data.shard_files import (
+from varscale.data.checks.problems import Problem, Problems
+from varscale.data.checks.shard_files import (
     UNREADABLE,
     ShardFacts,
     column_bytes,
@@ -22,6 +21,7 @@ from varscale.data.shard_files import (
     shown,
     unreadable,
 )
+from varscale.data.schema import Shard, TokenManifest, token_schema
 from varscale.locations import Location
 
 BLOCK_ROWS = 4096

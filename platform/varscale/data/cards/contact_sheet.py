@@ -9,8 +9,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from varscale.data.card import ImageCard, evenly
-from varscale.data.columns import Columns, group_images
+from varscale.data.cards.columns import Columns, group_images
+from varscale.data.cards.images import ImageCard, evenly
 from varscale.data.images import decode
 from varscale.errors import UserError
 from varscale.locations import Location

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from varscale.data.card import split_sizes
-from varscale.data.columns import over_shards, readable
+from varscale.data.cards.columns import over_shards, readable
+from varscale.data.cards.images import split_sizes
 from varscale.data.schema import Shard, TokenManifest
 from varscale.errors import UserError
 from varscale.locations import Location

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from varscale.data.card import ImageCard, split_sizes
-from varscale.data.histogram import Bin
+from varscale.data.cards.histogram import Bin
+from varscale.data.cards.images import ImageCard, split_sizes
+from varscale.data.cards.tokens import TokenCard
 from varscale.data.schema import Shard
-from varscale.data.token_card import TokenCard
 
 ALL_CLASSES = 40
 """More classes than that are shown by their ends."""

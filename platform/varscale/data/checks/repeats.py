@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from varscale.data.problems import Problem, Problems
+from varscale.data.checks.problems import Problem, Problems
+from varscale.data.checks.shard_files import DIGEST_BYTES, ShardFacts
 from varscale.data.schema import Shard
-from varscale.data.shard_files import DIGEST_BYTES, ShardFacts
 
 
 def check_repeats(parts: list[tuple[str, Shard]], facts: list[ShardFacts], problems: Problems) -> None:
