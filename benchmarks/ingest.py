@@ -1,22 +1,29 @@
 """Ingest against what the machine can do: re-encoding, plain storing, memory, and decoding large photographs in part.
 
-    python benchmarks/ingest.py            # about 3 minutes on 2 cores, 4 GB of temporary files
+    python benchmarks/ingest.py            # about 2 minutes on 2 cores, 2 GB of temporary files
 
-Photographs are synthetic: smooth noise, 500 × 375, about 80 kB, each listed several times under other names (hard
-links), so that sources are read from the page cache. Ray runs already, with its workers' imports done. Times end when
-the disk has what was written (fsync). The bare loop knows no listing, no digests and no shards: two processes read,
-decode with the fastest decoder that can be imported (simplejpeg, OpenCV, PyTurboJPEG, Pillow), resize and encode as
-ingest does, and forget the result. Memory is the largest sum, sampled every 20 ms, of the resident memory of this
-process and of Ray's workers at work, pages they share counted for each; Ray's own processes and idle workers are left
-out.
+Photographs are synthetic: smooth noise, 500 × 375, about 90 kB. Ray runs already, with its workers' imports done.
+
+Re-encoding: a folder that lists each photograph several times under other names (hard links), in the page cache. The
+bare loop knows no listing, no digests and no shards: two processes read, decode with the fastest decoder that can be
+imported (simplejpeg, OpenCV, PyTurboJPEG, Pillow), resize and encode as ingest does, and forget the result.
+
+Plain storing: a tar of 10,000 images that is not in the page cache, against a plain copy of that tar, also read from
+the disk; and the folder, in the page cache. Times end when the disk has what was written (fsync).
+
+Memory is the largest sum, sampled every 20 ms, of the resident memory of this process and of Ray's workers at work,
+pages they share counted for each; Ray's own processes and idle workers are left out. 300 MiB of it are torch, which
+this benchmark imports and the command does not.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import multiprocessing
 import os
 import shutil
+import tarfile
 import tempfile
 import threading
 from collections.abc import Callable
@@ -34,6 +41,7 @@ from varscale.study.cluster import connected
 Decoder = Callable[[bytes], Image.Image]
 SIDE, QUALITY = 256, 95
 PHOTOS = 200
+IMAGES = 10_000
 
 
 def photograph(seed: int, width: int = 500, height: int = 375) -> bytes:
@@ -128,7 +136,7 @@ class WorkersMemory:
 def _resident(process: Path) -> int:
     try:
         title = (process / "cmdline").read_bytes()
-        if process.name != str(os.getpid()) and not (title.startswith(b"ray::") and b"IDLE" not in title):
+        if process.name != str(os.getpid()) and not title.startswith(b"ray::_make_shard"):
             return 0
         return int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
@@ -145,8 +153,11 @@ def reencoding(folder: Path, source: Path, pool: Pool) -> list[tuple[str, ...]]:
     fastest = min(speeds, key=speeds.__getitem__)
     halves = [(fastest, paths[half::2]) for half in range(2)]
     pool.starmap(bare_loop, [(name, half[:4]) for name, half in halves])
-    bare = seconds(lambda: pool.starmap(bare_loop, halves, chunksize=1))
-    ours = seconds(lambda: ingest(source, folder / "sized", IngestOptions(size=SIDE, quality=QUALITY)))
+    bare, ours = math.inf, math.inf
+    for attempt in range(2):  # the best of each: what else runs on the machine only ever costs time
+        dest, options = folder / f"sized{attempt}", IngestOptions(size=SIDE, quality=QUALITY)
+        bare = min(bare, seconds(lambda: pool.starmap(bare_loop, halves, chunksize=1)))
+        ours = min(ours, seconds(lambda dest=dest, options=options: ingest(source, dest, options)))
     others = ", ".join(f"{name} {time / 50 * 1e3:.2f} ms" for name, time in speeds.items())
     return [
         (f"bare loop, {SIDE} px, {fastest}", f"{len(paths) / bare:.0f} images/s", "1.00", f"decoding alone: {others}"),
@@ -154,30 +165,35 @@ def reencoding(folder: Path, source: Path, pool: Pool) -> list[tuple[str, ...]]:
     ]  # fmt: skip
 
 
+def evict(path: Path) -> None:
+    """Take a file out of the page cache."""
+    os.sync()
+    with path.open("rb") as stream:
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def storing(folder: Path, source: Path) -> list[tuple[str, ...]]:
-    """The original bytes, ours and a copy of one file that holds them all; and memory."""
-    paths = sorted(source.rglob("*.jpg"))
-    whole, copied = folder / "whole", folder / "copied"
+    """The original bytes: ours from a tar and from a folder, and a copy of the tar; and memory."""
+    archive, copied = folder / "images.tar", folder / "copied"
+    with tarfile.open(archive, "w", dereference=True) as tar:
+        tar.add(source, arcname="images")
+    size = archive.stat().st_size / 2**20
     copied.mkdir()
-    with whole.open("wb") as stream:
-        for path in paths:
-            stream.write(path.read_bytes())
-    size = whole.stat().st_size / 2**20
-    copy = written(copied, lambda: shutil.copyfile(whole, copied / "whole"))
+    evict(archive)
+    copy = written(copied, lambda: shutil.copyfile(archive, copied / "copy"))
     shutil.rmtree(copied)
-    whole.unlink()
-    rows = [("copy of one file", f"{size / copy:.0f} MiB/s", "1.00", f"{size:.0f} MiB")]
-    for shard_mib in (4096, 1):
-        dest = folder / f"kept{shard_mib}"
+    rows: list[tuple[str, ...]] = [("copy of a tar", f"{size / copy:.0f} MiB/s", "1.00", f"{size:.0f} MiB")]
+    for place, shard_mib in ((archive, 4096), (archive, 1), (source, 256)):
+        dest = folder / "kept"
         dest.mkdir()
+        evict(archive)
         with WorkersMemory() as memory:
-            options = IngestOptions(shard_mib=shard_mib)
-            ours = written(dest, lambda options=options, dest=dest: ingest(source, dest, options))
+            ours = written(dest, lambda p=place, m=shard_mib, d=dest: ingest(p, d, IngestOptions(shard_mib=m)))
         shards = len(list(dest.glob("*.parquet")))
         shutil.rmtree(dest)
         rows.append((
-            f"ingest --shard-mib {shard_mib}", f"{size / ours:.0f} MiB/s", f"{copy / ours:.2f}",
-            f"target 0.5; {len(paths):,} images, {shards} shards, {memory.peak / 2**20:.0f} MiB of memory",
+            f"ingest {place.name} --shard-mib {shard_mib}", f"{size / ours:.0f} MiB/s", f"{copy / ours:.2f}",
+            f"target 0.5; {IMAGES:,} images, {shards} shards, {memory.peak / 2**20:.0f} MiB of memory",
         ))  # fmt: skip
     return rows
 
@@ -202,11 +218,15 @@ def main() -> None:
         photographs = [folder / f"{seed}.jpg" for seed in range(PHOTOS)]
         for path, data in zip(photographs, pool.map(photograph, range(PHOTOS)), strict=True):
             path.write_bytes(data)
-        for images in (200, 4000, 10_000):
+        for images in (PHOTOS, 3000, IMAGES):
             make_source(folder / str(images), photographs, images)
         with connected():
-            ingest(folder / "200", folder / "warm", IngestOptions())
-            rows = [*reencoding(folder, folder / "4000", pool), *storing(folder, folder / "10000"), partial_decoding()]
+            ingest(folder / str(PHOTOS), folder / "warm", IngestOptions())
+            rows = [
+                *reencoding(folder, folder / "3000", pool),
+                *storing(folder, folder / str(IMAGES)),
+                partial_decoding(),
+            ]
     print_table(("part", "rate", "ratio", "notes"), rows)
 
 

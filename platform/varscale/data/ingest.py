@@ -12,6 +12,7 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -251,7 +252,8 @@ def _rows(job: Job, part: Part, receipt: Receipt) -> Iterator[tuple[Any, ...]]:
     """A shard's rows in the order of the schema; each is counted in the receipt, or its reject."""
     listed = job.source.listing.slice(part.start, part.stop - part.start)
     names = zip(listed["key"].to_pylist(), listed["label"].to_pylist(), strict=True)
-    for (key, label), encoded in zip(names, job.source.read(part.start, part.stop), strict=True):
+    images = _read_ahead(job.source.read(part.start, part.stop), part.group_rows)
+    for (key, label), encoded in zip(names, images, strict=True):
         try:
             image, width, height = prepare(encoded, job.options)
         except ImageError as error:
@@ -263,6 +265,19 @@ def _rows(job: Job, part: Part, receipt: Receipt) -> Iterator[tuple[Any, ...]]:
         receipt.counts[label] += 1
         receipt.fingerprint = (receipt.fingerprint + row_digest(part.split, key, label, image)) % MODULUS
         yield key, label, image, width, height
+
+
+def _read_ahead(images: Iterator[bytes], count: int) -> Iterator[bytes]:
+    """The same images; a thread reads the next ``count`` while these are prepared and written."""
+
+    def take() -> list[bytes]:
+        return list(islice(images, count))
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(take)
+        while group := ahead.result():
+            ahead = pool.submit(take)
+            yield from group
 
 
 def _unusable(key: str, reason: str) -> UserError:
