@@ -147,6 +147,7 @@ def tokenise(
     """Encode image shards once, in several views, into token shards; run again, an interrupted one goes on."""
     from varscale.data.encoder import TokeniseJob
     from varscale.data.images import ViewRule
+    from varscale.data.schema import read_image_manifest
     from varscale.data.tokenise import tokenise as run_tokenise
     from varscale.locations import Location
     from varscale.models.store import load_model
@@ -157,6 +158,7 @@ def tokenise(
     scales = tuple(_numbers("--patch-nums", patch_nums)) or VQVAEConfig.patch_nums
     rule = ViewRule(load_model(tokenizer, VQVAE, scales).model.cfg.image_size, resize_ratio, flip)
     images = Location.of(shards)
+    read_image_manifest(images)  # what is missing is said before Ray starts
     with connected(_debug()):
         share = float(cluster_resources()["GPU"] > 0) if gpus is None else gpus
         job = TokeniseJob(images, tokenizer.resolve(), rule, views, seed, scales, cpus, share)

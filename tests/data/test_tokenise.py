@@ -15,6 +15,7 @@ import pytest
 import ray
 import torch
 
+from varscale.cli import app, main
 from varscale.data.assembly import UNFINISHED, Assembly
 from varscale.data.encoder import PICTURE, QUALITY, REFERENCE, TokeniseJob
 from varscale.data.images import ViewRule, training_view, validation_view
@@ -188,6 +189,7 @@ def test_a_stopped_run_goes_on_and_ends_byte_identical(
     kept = {name: (dest / name).stat().st_mtime_ns for name in noted if (dest / name).exists()}
     with pytest.raises(UserError, match="beginnings of a data set of another source or other options"):
         tokenise(replace(job, seed=6), Location.of(dest))
+    (dest / ".train-00007.arrow.0f5e4a1c.part").write_bytes(b"half")  # as a process killed in mid-write leaves it
     tokenise(job, Location.of(dest))
     assert content(dest) == content(tokens)
     assert all((dest / name).stat().st_mtime_ns == time for name, time in kept.items())
@@ -209,6 +211,17 @@ def test_a_shard_lost_after_its_receipt_is_made_again(
     (dest / QUALITY).unlink()
     tokenise(job, Location.of(dest))
     assert content(dest) == content(tokens)
+
+
+def test_shards_and_destination_may_be_urls(
+    job: TokeniseJob, images: Path, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VARSCALE_CACHE", str(tmp_path))
+    source, dest = Location.of("memory://tokenise/images"), Location.of("memory://tokenise/tokens")
+    for path in images.iterdir():
+        (source / path.name).write_bytes(path.read_bytes())
+    tokenise(replace(job, images=source), dest)
+    assert {name: (dest / name).read_bytes() for name in dest.files(recursive=True)} == content(tokens)
 
 
 def test_the_key_is_that_of_all_that_decides_the_tokens(job: TokeniseJob) -> None:
@@ -333,6 +346,25 @@ def test_a_destination_that_holds_something_else_is_left_alone(
         with pytest.raises(UserError, match=message):
             tokenise(replace(job, seed=77), Location.of(place))
         assert content(place) == before
+
+
+def test_what_is_missing_is_one_line_before_ray_starts(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: TokeniseJob
+) -> None:
+    weights = str(job.tokenizer)
+    for arguments, message in (
+        ([str(tmp_path), weights], f"{tmp_path}: no manifest.json here; wanted an image data set"),
+        ([str(images), "none.safetensors"], "none.safetensors: no such file; wanted a tokenizer"),
+        ([str(images), weights, "--patch-nums", "1,x"], "--patch-nums 1,x: wanted whole numbers with commas"),
+    ):
+        monkeypatch.setattr("sys.argv", ["varscale", "tokenise", *arguments[:2], str(tmp_path / "o"), *arguments[2:]])
+        with pytest.raises(SystemExit) as ended:
+            main(app)
+        assert ended.value.code == 2
+        told = capsys.readouterr().err
+        assert message in told
+        assert told.count("\n") == 1
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_disk_that_fills_leaves_nothing_that_looks_whole(job: TokeniseJob, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from varscale.data.schema import MANIFEST, Record, write_manifest
 from varscale.errors import UserError
-from varscale.locations import Location
+from varscale.locations import TEMPORARY, Location
 
 UNFINISHED = "unfinished"
 PLAN = "plan.json"
@@ -65,5 +65,8 @@ class Assembly:
 
 
 def clear(dest: Location) -> None:
-    """Drop what a finished data set no longer needs: the receipts of one killed after its manifest was written."""
+    """Drop what a finished data set no longer needs: receipts, and what killed writers left half-written."""
+    for name in dest.files():
+        if name.endswith(TEMPORARY):
+            (dest / name).remove()
     (dest / UNFINISHED).remove()

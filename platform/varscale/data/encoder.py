@@ -23,8 +23,8 @@ from PIL import Image
 from varscale.data.assembly import Assembly
 from varscale.data.images import ViewRule, random_crop, resized, validation_view
 from varscale.data.loader import ImageShards
-from varscale.data.schema import Shard, read_image_manifest, token_schema
-from varscale.data.views import shown_views, validation_batches
+from varscale.data.schema import Shard, token_schema
+from varscale.data.views import shown_views
 from varscale.device import best_device
 from varscale.errors import UserError
 from varscale.evaluate.features import own_features
@@ -102,7 +102,7 @@ class Encoder:
             UserError: an image that cannot be read or decoded, named by file, row and key.
             EnvironmentalError: the destination cannot be written.
         """
-        contents = self._assessment() if part.file == ASSESSMENT else {part.file: self._shard(part)}
+        contents = self._assessment(part) if part.file == ASSESSMENT else {part.file: self._shard(part)}
         rows = (part.stop - part.start) * self._job.views_of(part.split)
         receipt = {}
         for name, content in contents.items():
@@ -117,9 +117,10 @@ class Encoder:
         images = ImageShards(self._job.images, part.split, part.start, part.stop)
         views = self._job.views_of(part.split)
         tokens = np.concatenate([self._tokens(pixels) for pixels in one_ahead(self._pixels(images, part))])
+        keys = [images.key(row) for row in range(len(images))]
         schema = token_schema(tokens.shape[1])
         columns = [
-            pa.array([images.key(row) for row in range(len(images)) for _ in range(views)], pa.string()),
+            pa.array([key for key in keys for _ in range(views)], pa.string()),
             pa.array(np.repeat(images.labels, views), pa.int32()),
             pa.array(np.tile(np.arange(views), len(images)), pa.int32()),
             pa.FixedSizeListArray.from_arrays(pa.array(tokens.ravel()), type=schema.field("tokens").type),
@@ -139,27 +140,27 @@ class Encoder:
         at_once = max(1, self._batch // self._job.views_of(part.split))
         for first in range(0, len(images), at_once):
             rows = range(first, min(first + at_once, len(images)))
-            encoded = [(row, images.key(row), images.encoded(row)) for row in rows]  # in order, by this thread alone
-            views = np.concatenate(list(self._threads.map(lambda image: self._views(part, *image), encoded)))
+            encoded = [(row, images.encoded(row)) for row in rows]  # here and not by the threads: files lie in order
+            views = np.concatenate(list(self._threads.map(lambda of: self._views(images, part.split, *of), encoded)))
             for start in range(0, len(views), self._batch):
                 yield views[start : start + self._batch]
 
-    def _views(self, part: Part, row: int, key: str, encoded: bytes) -> np.ndarray:
+    def _views(self, images: ImageShards, split: str, row: int, encoded: bytes) -> np.ndarray:
         """All views uint8 [views, 3, S, S] of an image, which is decoded and resized once."""
         job = self._job
         try:
-            if part.split != "train":
+            if split != "train":
                 return validation_view(encoded, job.rule)[None]
             image = resized(encoded, job.rule)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            place = image_place(job.images, part.split, part.start + row)
-            raise UserError(f"{place} ('{key}'): not a readable image: {error}") from error
+            raise UserError(f"{images.place(row)}: not a readable image: {error}") from error
+        key = images.key(row)
         return np.stack([random_crop(image, job.rule, job.seed, key, view) for view in range(job.views)])
 
-    def _assessment(self) -> dict[str, bytes]:
+    def _assessment(self, part: Part) -> dict[str, bytes]:
         """Files by name: moments of validation features, the tokenizer's quality on these images, a picture."""
-        images = ImageShards(self._job.images, "val")
-        batches = one_ahead(validation_batches(images, self._job.rule, len(images), self._batch))
+        images = ImageShards(self._job.images, part.split)
+        batches = one_ahead(self._pixels(images, part))
         result = measure(self._model, batches, self._device, own_features(self._model))
         assert result.reference is not None  # a feature space was given
         with tempfile.TemporaryDirectory() as name:
@@ -177,12 +178,3 @@ def one_ahead(batches: Iterator[T]) -> Iterator[T]:
         while (batch := coming.result()) is not None:
             coming = thread.submit(next, batches, None)
             yield batch
-
-
-def image_place(images: Location, split: str, row: int) -> str:
-    """File and row in it of a split's image, as an error names them."""
-    for shard in read_image_manifest(images).splits[split]:
-        if row < shard.rows:
-            return f"{images / shard.file}: row {row}"
-        row -= shard.rows
-    raise AssertionError("a row of no shard")
