@@ -255,6 +255,7 @@ def evaluate(
     check_pair(model, vqvae.model, checkpoint, tokenizer)
     if shards.manifest.tokenizer_fingerprint != vqvae.fingerprint:
         raise UserError(f"{tokens}: made by another tokenizer than {tokenizer}")
+    shards.finish_checks()
     quantizer = vqvae.model.quantize
     for name, value in validation_metrics(model, quantizer, shards.first_views(), shards.labels, batch=128).items():
         print(f"{name:<16} {value:.6f}")

@@ -76,7 +76,7 @@ def test_shards_are_copied_once_and_then_need_no_storage(bucket: Bucket, cache: 
     assert copies(cache) == named(*shards)
     originals = {shard.file: (tmp_path / "bucket" / "a" / shard.file).read_bytes() for shard in shards}
     for shard in shards:
-        (tmp_path / "bucket" / "a" / shard.file).unlink()
+        (tmp_path / "bucket" / "a" / shard.file).write_bytes(bytes(SIZE))
     local.fetch(shards, shards)
     assert {shard.file: local.path(shard).read_bytes() for shard in shards} == originals
 
@@ -91,7 +91,12 @@ def test_a_shard_that_is_not_the_manifests_is_named_and_not_kept(bucket: Bucket,
     with pytest.raises(UserError, match=r"bucket://a/3\.bin: its sha256 begins [0-9a-f]{12}, the manifest's"):
         local.fetch(shards, shards)
     assert copies(cache) <= named(*shards[:3], shards[4])
+    path.write_bytes(content[:-1])
+    with pytest.raises(UserError, match=rf"bucket://a/3\.bin: {SIZE - 1} bytes where the manifest says {SIZE}"):
+        local.fetch(shards, shards)
     path.unlink()
+    with pytest.raises(UserError, match=r"bucket://a/3\.bin: no such file"):
+        local.fetch(shards, shards)
     with pytest.raises(UserError, match=r"bucket://a/3\.bin: no such file"):
         local.path(shards[3])
 
@@ -117,7 +122,7 @@ def test_the_least_recently_used_copies_of_others_make_room(bucket: Bucket, cach
 def test_a_split_larger_than_the_limit_is_refused_in_one_line(bucket: Bucket, cache: Path) -> None:
     folder, shards = bucket
     local = LocalShards(folder, 4 * SIZE)
-    with pytest.raises(UserError, match=r"data\.cache_gib\); training draws from all shards at once") as refused:
+    with pytest.raises(UserError, match=r"data\.cache_gib\); a uniform order draws from all shards at once") as refused:
         local.fetch(shards[:2], shards)
     assert "\n" not in str(refused.value)
     assert not cache.exists()

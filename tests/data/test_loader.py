@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -143,11 +144,21 @@ def test_shards_elsewhere_are_read_through_copies(tokens: Path, images: Path, ca
     far.finish_checks()
     assert len(list(cache.glob("shards/[!.]*"))) == 4
     pictures = ImageShards(Location(storage, "images", "bucket://images"), "train")
-    assert len(list(cache.glob("shards/[!.]*"))) == 4  # keys and labels take no copy
     assert [pictures.encoded(row) for row in range(30)] == [b"%d " % i * 100 for i in range(30)]
-    pictures.fetch()
     assert len(list(cache.glob("shards/[!.]*"))) == 4 + 3
     assert pickle.loads(pickle.dumps(pictures)).encoded(29) == b"29 " * 100  # noqa: S301
+
+
+def test_a_range_of_images_elsewhere_copies_its_shards_and_then_the_next(images: Path, cache: Path) -> None:
+    storage = pafs.SubTreeFileSystem(str(images.parent), pafs.LocalFileSystem())
+    largest = max(path.stat().st_size for path in images.glob("*.parquet"))
+    part = ImageShards(Location(storage, "images", "bucket://images"), "train", 2, 5, cache_bytes=2 * largest)
+    assert [part.encoded(row) for row in range(3)] == [b"%d " % i * 100 for i in range(2, 5)]
+    deadline = time.monotonic() + 20
+    while len(list(cache.glob("shards/[!.]*[!t]"))) < 2 and time.monotonic() < deadline:  # not those that end in .part
+        time.sleep(0.01)
+    held = {path.name for path in cache.glob("shards/[!.]*")}
+    assert held == {shard.sha256 for shard in part.manifest.splits["train"][:2]}
 
 
 @pytest.mark.parametrize("kills", range(4))
@@ -194,6 +205,7 @@ def test_a_token_shard_cut_short_is_named_before_anything_is_read(tokens: Path) 
 
 def test_a_token_shard_cut_short_under_a_reader_names_the_row(tokens: Path) -> None:
     shards = TokenShards(tokens, "train")
+    shards.finish_checks()
     path = tokens / "train-0.arrow"
     with path.open("r+b") as stream:
         stream.truncate(path.stat().st_size // 2)

@@ -36,11 +36,19 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "varscale")
 
 
+def _copies() -> Path:
+    return cache_folder() / "shards"
+
+
 class LocalShards:
     """Paths of a data set's shards on this machine: the files themselves in a local folder, else copies. Picklable."""
 
     def __init__(self, folder: Location, limit_bytes: int) -> None:
         self._folder, self._limit = folder, limit_bytes
+
+    def place(self, shard: Shard) -> Location:
+        """A shard as the user knows it, for messages."""
+        return self._folder / shard.file
 
     def path(self, shard: Shard) -> Path:
         """A shard's file, copied now if it has to be.
@@ -62,7 +70,7 @@ class LocalShards:
             self.path(shard)
 
     def fetch(self, shards: Sequence[Shard], together: Sequence[Shard]) -> None:
-        """Copy all these shards, several at a time: before a uniform order, which reads from all of them at once.
+        """Have all these shards here: checked by size, copied several at a time if they are elsewhere.
 
         Args:
             together: shards that will be in use at the same time, these included: none of them is dropped.
@@ -71,18 +79,23 @@ class LocalShards:
             UserError: as :meth:`path`, or they do not fit under the limit together.
             EnvironmentalError: as :meth:`path`.
         """
+        self._check_sizes(shards)
         if self._folder.local:
             return
         needed = sum(shard.bytes for shard in together)
         if needed > self._limit:
             raise UserError(
                 f"{self._folder}: {needed / 2**30:.3g} GiB of shards, and copies may take {self._limit / 2**30:.3g} GiB"
-                " (data.cache_gib); training draws from all shards at once, so allow at least as much"
+                " (data.cache_gib); a uniform order draws from all shards at once, so allow at least as much"
             )
-        kept = frozenset(shard.sha256 for shard in together)
+        missing = [shard for shard in shards if not _touched(_copies() / shard.sha256, shard.bytes)]
+        if missing:
+            self._copy(missing, frozenset(shard.sha256 for shard in together))
+
+    def _copy(self, shards: Sequence[Shard], needed: frozenset[str]) -> None:
         progress = Progress(f"copying {self._folder}", sum(_mib(shard) for shard in shards), "MiB")
         with ThreadPoolExecutor(DOWNLOADS) as pool:
-            copies = {pool.submit(_copied, self._folder, shard, self._limit, kept): shard for shard in shards}
+            copies = {pool.submit(_copied, self._folder, shard, self._limit, needed): shard for shard in shards}
             try:
                 for copy in as_completed(copies):
                     copy.result()
@@ -91,6 +104,17 @@ class LocalShards:
                 pool.shutdown(cancel_futures=True)
         progress.close()
 
+    def _check_sizes(self, shards: Sequence[Shard]) -> None:
+        found = self._folder.files()
+        for shard in shards:
+            if shard.file not in found:
+                raise UserError(f"{self.place(shard)}: no such file; the manifest names it, with {shard.rows} rows")
+            if found[shard.file] != shard.bytes:
+                raise UserError(
+                    f"{self.place(shard)}: {found[shard.file]} bytes where the manifest says {shard.bytes}; it was cut"
+                    " short or written anew"
+                )
+
 
 def _mib(shard: Shard) -> int:
     return max(1, round(shard.bytes / 2**20))
@@ -98,7 +122,7 @@ def _mib(shard: Shard) -> int:
 
 def _copied(folder: Location, shard: Shard, limit: int, needed: frozenset[str]) -> Path:
     """The copy of a shard, made now if no process has made it; none of ``needed`` is dropped for it."""
-    source, copies = folder / shard.file, cache_folder() / "shards"
+    source, copies = folder / shard.file, _copies()
     copy = copies / shard.sha256
     part = copy.with_suffix(TEMPORARY)
     try:

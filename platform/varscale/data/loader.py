@@ -7,6 +7,7 @@ its size; a byte that changed is found when its row is read (CRC of each Parquet
 
 from __future__ import annotations
 
+import mmap
 import os
 from io import FileIO
 from pathlib import Path
@@ -19,8 +20,6 @@ import pyarrow as pa
 from varscale.data.cache import CACHE_BYTES, LocalShards
 from varscale.data.checksums import Checksums
 from varscale.data.opening import (
-    all_shards,
-    check_files,
     check_labels,
     first_rows,
     named,
@@ -41,8 +40,9 @@ from varscale.data.schema import (
 from varscale.errors import UserError
 from varscale.locations import Location
 
-OPEN_FILES = 128
-"""Shards held open at once: many data sets have more than a process may open."""
+OPEN_FILES = 256
+"""Shards held open at once: a process may not open many more, and the footer of an image shard takes 1 MiB. Opening one
+again costs less than decoding an image."""
 KEPT_GROUPS = 4
 """Row groups of images kept decoded: readers in order stay within two, a few threads that run apart in four."""
 
@@ -55,7 +55,9 @@ def check_sides(folder: str | Path | Location, split: str, side: int) -> None:
     """
     place = Location.of(folder)
     shards = shards_of(read_image_manifest(place), split, place)
-    for table in read_columns(place, shards, ["key", "width", "height"]):
+    local = LocalShards(place, CACHE_BYTES)
+    local.fetch(shards, shards)
+    for table in read_columns(local, shards, ["key", "width", "height"]):
         shorter = np.minimum(table["width"].to_numpy(), table["height"].to_numpy())
         small = np.flatnonzero(shorter < side)
         if len(small):
@@ -67,8 +69,8 @@ class ImageShards:
     """Encoded images of one split: all of them, or rows ``start`` … ``stop``-1, counted from 0 here.
 
     Keys and labels are in memory; images are read when asked for, a row group at a time. Threads may share one, and
-    other processes get it pickled. Of a folder in object storage each shard is copied here (:mod:`varscale.data.cache`)
-    when its first image is read, and the shard behind it meanwhile; ``cache_bytes`` limits the copies.
+    other processes get it pickled. Of a folder in object storage the shards of these rows are copied here first
+    (:mod:`varscale.data.cache`), and the one behind them while they are read; ``cache_bytes`` limits the copies.
 
     Attributes:
         manifest: of the data set.
@@ -87,16 +89,19 @@ class ImageShards:
         self.manifest = read_image_manifest(self._folder)
         shards = shards_of(self.manifest, split, self._folder)
         stop = self.manifest.rows(split) if stop is None else stop
-        self._shards, skipped = overlapping(shards, start, stop)
+        self._shards, following, skipped = overlapping(shards, start, stop)
         self._first = start - skipped
-        tables = read_columns(self._folder, self._shards, ["key", "label"])
+        self._local = LocalShards(self._folder, cache_bytes)
+        self._local.fetch(self._shards, self._shards)
+        for shard in following:
+            self._local.begin(shard)
+        tables = read_columns(self._local, self._shards, ["key", "label"])
         for shard, table in zip(self._shards, tables, strict=True):
             check_labels(self._folder / shard.file, table["label"].to_numpy(), len(self.manifest.classes))
         kept = pa.concat_tables(tables).slice(self._first, stop - start).combine_chunks()
         self._keys = kept["key"]
         self.labels = kept["label"].to_numpy().astype(np.int64)
         self._begins = first_rows(self._shards)
-        self._local = LocalShards(self._folder, cache_bytes)
         self._files: Recent[int, _ImageFile] = Recent(OPEN_FILES)
         self._groups: Recent[tuple[int, int], pa.ChunkedArray] = Recent(KEPT_GROUPS)
 
@@ -114,7 +119,7 @@ class ImageShards:
             UserError: the shard's bytes are not those that were written, naming file and rows.
         """
         number, inside = self._position(row)
-        file = self._files.get(number, lambda: self._open(number))
+        file = self._files.get(number, lambda: _ImageFile(self._local, self._shards[number]))
         group = int(np.searchsorted(file.begins, inside, side="right")) - 1
         images = self._groups.get((number, group), lambda: file.images(group))
         return images[inside - int(file.begins[group])].as_py()
@@ -124,14 +129,6 @@ class ImageShards:
         number, inside = self._position(row)
         return f"{self._folder / self._shards[number].file}: row {inside} ('{self.key(row)}')"
 
-    def fetch(self) -> None:
-        """Copy all shards here, if they are elsewhere: before images are read in a uniform order.
-
-        Raises:
-            UserError: a shard is missing or not what the manifest says, or all do not fit under ``cache_bytes``.
-        """
-        self._local.fetch(self._shards, all_shards(self.manifest))
-
     def _position(self, row: int) -> tuple[int, int]:
         """Number of a row's shard, and the row in it."""
         if not 0 <= row < len(self):
@@ -139,18 +136,12 @@ class ImageShards:
         number = int(np.searchsorted(self._begins, row + self._first, side="right")) - 1
         return number, row + self._first - int(self._begins[number])
 
-    def _open(self, number: int) -> _ImageFile:
-        if number + 1 < len(self._shards):
-            self._local.begin(self._shards[number + 1])
-        shard = self._shards[number]
-        return _ImageFile(Location.of(self._local.path(shard)), self._folder / shard.file, shard)
-
 
 class _ImageFile:
     """One image shard, read by row group."""
 
-    def __init__(self, copy: Location, place: Location, shard: Shard) -> None:
-        self._place, self._file = place, open_parquet(copy, place, shard)
+    def __init__(self, local: LocalShards, shard: Shard) -> None:
+        self._place, self._file = local.place(shard), open_parquet(local, shard)
         self._lock = Lock()  # a Parquet reader is for one thread at a time
         counts = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
         self.begins = np.cumsum([0, *counts])
@@ -194,15 +185,14 @@ class TokenShards:
         self._folder = Location.of(folder)
         self.manifest: TokenManifest = read_token_manifest(self._folder)
         self._shards = shards_of(self.manifest, split, self._folder)
-        check_files(self._folder, self._shards)
         self._local = LocalShards(self._folder, cache_bytes)
-        self._local.fetch(self._shards, all_shards(self.manifest))
+        self._local.fetch(self._shards, [shard for shards in self.manifest.splits.values() for shard in shards])
         local = self._folder.local
         self._checksums = Checksums(local, self._shards) if local else None
         self._views = self.manifest.views[split]
         self._length = sum(side * side for side in self.manifest.patch_nums)
         files = [self._layout(shard) for shard in self._shards]
-        self._offsets = [file.offset for file in files]
+        self._offsets = np.array([file.offset for file in files])
         self.labels = np.concatenate([file.labels for file in files])[:: self._views].astype(np.int64)
         self._begins = first_rows(self._shards)
         self._files: Recent[int, FileIO] = Recent(OPEN_FILES)
@@ -232,49 +222,55 @@ class TokenShards:
             self._checksums.finish()
 
     def _layout(self, shard: Shard) -> _TokenFile:
-        place = self._folder / shard.file
+        place = self._local.place(shard)
         try:
-            with pa.memory_map(str(self._local.path(shard))) as mapped:
-                start = mapped.read_buffer().address
-                mapped.seek(0)
-                return _token_file(place, pa.ipc.open_file(mapped), start, shard, self._length, self.manifest)
-        except (OSError, pa.ArrowException) as error:
+            with self._local.path(shard).open("rb") as stream:
+                # Not pyarrow's own memory map, which would have the system read the whole file ahead.
+                whole = pa.py_buffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+                return _token_file(place, whole, shard, self._length, self.manifest)
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise unreadable(str(place), error) from error
 
     def _read(self, index: np.ndarray) -> np.ndarray:
-        """Tokens uint16 [n, L] of rows ``index`` of the split, read shard by shard."""
+        """Tokens uint16 [n, L] of rows ``index`` of the split, read in the order in which they lie."""
         if self._checksums:
             self._checksums.check()
-        numbers = np.searchsorted(self._begins, index, side="right") - 1
-        tokens = np.empty((len(index), self._length), np.uint16)
-        for number in np.unique(numbers):
-            here = numbers == number
-            tokens[here] = self._read_shard(int(number), index[here] - self._begins[number])
+        order = np.argsort(index)
+        numbers = np.searchsorted(self._begins, index[order], side="right") - 1
+        rows = index[order] - self._begins[numbers]
+        pieces = self._pieces(numbers, self._offsets[numbers] + rows * 2 * self._length)
+        sizes = np.fromiter(map(len, pieces), np.int64, len(pieces))
+        if (short := np.flatnonzero(sizes < 2 * self._length)).size:
+            raise UserError(f"{self._row(numbers, rows, short[0])}: the file ends before it")
+        found = np.frombuffer(b"".join(pieces), np.uint16).reshape(len(index), self._length)
+        codes = self.manifest.vocab_size
+        if len(found) and int(found.max()) >= codes:
+            bad = np.flatnonzero((found >= codes).any(axis=1))[0]
+            raise UserError(f"{self._row(numbers, rows, bad)} has token {found[bad].max()}; allowed below {codes}")
+        tokens = np.empty_like(found)
+        tokens[order] = found
         return tokens
 
-    def _read_shard(self, number: int, rows: np.ndarray) -> np.ndarray:
-        shard, size = self._shards[number], 2 * self._length
-        file = self._files.get(number, lambda: FileIO(self._local.path(shard)))
-        descriptor = file.fileno()
-        pieces = [os.pread(descriptor, size, offset) for offset in (self._offsets[number] + rows * size).tolist()]
-        content = b"".join(pieces)
-        if len(content) < size * len(rows):
-            short = next(int(row) for row, piece in zip(rows, pieces, strict=True) if len(piece) < size)
-            raise UserError(f"{self._folder / shard.file}: row {short}: the file ends before it")
-        tokens = np.frombuffer(content, np.uint16).reshape(len(rows), self._length)
-        if int(tokens.max()) >= self.manifest.vocab_size:
-            bad = int(np.argmax((tokens >= self.manifest.vocab_size).any(axis=1)))
-            raise UserError(
-                f"{self._folder / shard.file}: row {rows[bad]} has token {tokens[bad].max()};"
-                f" allowed below {self.manifest.vocab_size}"
-            )
-        return tokens
+    def _pieces(self, numbers: np.ndarray, offsets: np.ndarray) -> list[bytes]:
+        """The bytes of one row at each offset, each in the shard of that number; numbers ascend."""
+        pieces: list[bytes] = []
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
+        for start, stop in zip(starts, [*starts[1:], len(numbers)], strict=True):
+            file = self._file(int(numbers[start]))  # held for as long as its descriptor is used
+            descriptor, size = file.fileno(), 2 * self._length
+            pieces += [os.pread(descriptor, size, offset) for offset in offsets[start:stop].tolist()]
+        return pieces
+
+    def _file(self, number: int) -> FileIO:
+        return self._files.get(number, lambda: FileIO(self._local.path(self._shards[number])))
+
+    def _row(self, numbers: np.ndarray, rows: np.ndarray, i: int) -> str:
+        return f"{self._local.place(self._shards[numbers[i]])}: row {rows[i]}"
 
 
-def _token_file(
-    place: Location, reader: pa.RecordBatchFileReader, start: int, shard: Shard, length: int, manifest: TokenManifest
-) -> _TokenFile:
-    """What is known of a token shard whose file lies in memory from address ``start``; only its ends are touched."""
+def _token_file(place: Location, whole: pa.Buffer, shard: Shard, length: int, manifest: TokenManifest) -> _TokenFile:
+    """What is known of a token shard from its mapped file, of which only the ends and the labels are touched."""
+    reader = pa.ipc.open_file(whole)
     if not reader.schema.equals(token_schema(length)):
         raise UserError(f"{place}: columns are {named(reader.schema)}; wanted {named(token_schema(length))}")
     if reader.num_record_batches != 1:
@@ -284,9 +280,9 @@ def _token_file(
         raise UserError(f"{place}: {batch.num_rows} rows where the manifest says {shard.rows}")
     if batch["label"].null_count or batch["tokens"].null_count:
         raise UserError(f"{place}: a label or tokens are missing")
-    offset = batch["tokens"].values.buffers()[1].address - start
+    offset = batch["tokens"].values.buffers()[1].address - whole.address
     if not 0 < offset <= shard.bytes - 2 * length * shard.rows:
         raise UserError(f"{place}: compressed; wanted an uncompressed file")
-    labels = batch["label"].to_numpy().copy()
+    labels = np.frombuffer(batch["label"].buffers()[1], np.int32, shard.rows).copy()  # to_numpy imports pandas
     check_labels(place, labels, len(manifest.classes))
     return _TokenFile(offset, labels)

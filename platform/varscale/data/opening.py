@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from varscale.data.cache import LocalShards
 from varscale.data.schema import IMAGE_SCHEMA, ImageManifest, Shard, TokenManifest
 from varscale.errors import EnvironmentalError, UserError
 from varscale.locations import Location
@@ -29,51 +30,28 @@ def shards_of(manifest: ImageManifest | TokenManifest, split: str, folder: Locat
     return manifest.splits[split]
 
 
-def all_shards(manifest: ImageManifest | TokenManifest) -> tuple[Shard, ...]:
-    """The shards of all splits."""
-    return tuple(shard for shards in manifest.splits.values() for shard in shards)
-
-
 def first_rows(shards: Sequence[Shard]) -> np.ndarray:
     """First row of each shard, int64 [shards]."""
     return np.cumsum([0, *(shard.rows for shard in shards)])[:-1]
 
 
-def overlapping(shards: tuple[Shard, ...], start: int, stop: int) -> tuple[tuple[Shard, ...], int]:
-    """The shards that hold rows ``start`` … ``stop``-1, and how many rows stand before them."""
+def overlapping(shards: tuple[Shard, ...], start: int, stop: int) -> tuple[tuple[Shard, ...], tuple[Shard, ...], int]:
+    """The shards that hold rows ``start`` … ``stop``-1, the one behind them if any, and how many rows stand before."""
     begins = first_rows(shards)
     chosen = [i for i, shard in enumerate(shards) if begins[i] < stop and begins[i] + shard.rows > start]
-    return tuple(shards[i] for i in chosen), int(begins[chosen[0]])
+    first, end = chosen[0], chosen[-1] + 1
+    return shards[first:end], shards[end : end + 1], int(begins[first])
 
 
-def check_files(folder: Location, shards: Sequence[Shard]) -> None:
-    """Refuse shards that are not there or whose size is not the manifest's.
-
-    Raises:
-        UserError: naming the first of them.
-    """
-    found = folder.files()
-    for shard in shards:
-        if shard.file not in found:
-            raise UserError(f"{folder / shard.file}: no such file; the manifest names it, with {shard.rows} rows")
-        if found[shard.file] != shard.bytes:
-            raise UserError(
-                f"{folder / shard.file}: {found[shard.file]} bytes where the manifest says {shard.bytes}; it was cut"
-                " short or written anew"
-            )
-
-
-def read_columns(folder: Location, shards: Sequence[Shard], columns: list[str]) -> list[pa.Table]:
+def read_columns(local: LocalShards, shards: Sequence[Shard], columns: list[str]) -> list[pa.Table]:
     """These columns of image shards, a table a shard.
 
     Raises:
         UserError: a shard is missing, cut short, damaged, of another schema, or has gaps in a column.
     """
-    check_files(folder, shards)
 
     def read(shard: Shard) -> pa.Table:
-        place = folder / shard.file
-        file = open_parquet(place, place, shard, pre_buffer=folder.local is None)
+        place, file = local.place(shard), open_parquet(local, shard)
         try:
             table = file.read(columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
@@ -87,19 +65,15 @@ def read_columns(folder: Location, shards: Sequence[Shard], columns: list[str]) 
         return list(pool.map(read, shards))
 
 
-def open_parquet(copy: Location, place: Location, shard: Shard, pre_buffer: bool = False) -> pq.ParquetFile:
+def open_parquet(local: LocalShards, shard: Shard) -> pq.ParquetFile:
     """An image shard, opened and of the right schema.
-
-    Args:
-        copy: the file.
-        place: what it is a copy of, for messages.
-        pre_buffer: ask for all parts of a read at once, which object storage needs; they stay in memory.
 
     Raises:
         UserError: damaged, of another schema, or with other rows than the manifest says.
     """
+    place = local.place(shard)
     try:
-        file = pq.ParquetFile(copy.open(), page_checksum_verification=True, pre_buffer=pre_buffer)
+        file = pq.ParquetFile(str(local.path(shard)), page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise unreadable(str(place), error) from error
     if not file.schema_arrow.equals(IMAGE_SCHEMA):

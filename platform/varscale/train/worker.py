@@ -96,7 +96,6 @@ def _batches(job: CellJob, place: Place, tokenizer: VQVAE) -> Iterator[Batches]:
         shards.finish_checks()
         return
     images = ImageShards(job.crops.images, "train", cache_bytes=job.cache_bytes)
-    images.fetch()
     cpus = cell.resources.cpus_per_worker
     with TrainingViews(images, job.crops.rule, cell.seed, cell.batch, share, place.rank, cpus) as views:
         yield EncodedBatches(views, images.labels, tokenizer)
