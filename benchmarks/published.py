@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,8 +57,8 @@ def median_seconds(work: Callable[[], object], tries: int = 7) -> float:
 
 def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
     """The result of a module-level function in a new interpreter, so that peaks of memory are its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 class Memory:
