@@ -9,7 +9,7 @@ import torch
 
 from varscale.errors import UserError
 from varscale.shapes import VQVAEConfig
-from varscale.study.tokenizer_forecast import forward_flops, tokenizer_table
+from varscale.study.tokenizer_forecast import encoding_flops, forward_flops, tokenizer_table
 from varscale.study_file import load_tokenizer_study
 from varscale.tokenizer_plan import difference, make_run
 from varscale.tokenizer_spec import TokenizerStudy
@@ -41,6 +41,7 @@ def test_imagenet_specification_is_the_released_tokenizer(root: Path) -> None:
     assert "108,948,355" in table
     assert "LPIPS (off: no weights named)" in table
     assert forward_flops(run.vqvae) == pytest.approx(215.126e9 + 393.709e9, rel=1e-3)
+    assert encoding_flops(run.vqvae) == pytest.approx(215.126e9, rel=1e-3)
 
 
 def test_imagenet_specification_names_every_hyper_parameter(root: Path) -> None:
