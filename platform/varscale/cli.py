@@ -61,7 +61,7 @@ def ingest(
     from varscale.study.cluster import connected
 
     job = begin(source, dest, IngestOptions(size, quality, shard_mib, val_fraction, strict))
-    with nullcontext() if job.finished else connected(_debug()):
+    with nullcontext() if job.is_small else connected(_debug()):
         manifest = make(job)
     rows = ", ".join(f"{manifest.rows(split):,} {split}" for split in manifest.splits)
     print(f"{dest}: {rows} images of {len(manifest.classes):,} classes, {manifest.rejected:,} left out")

@@ -45,6 +45,7 @@ GROUP_BYTES = 2**20
 GROUP_ROWS = (8, 1024)
 """Least and most rows of a row group."""
 SHOWN_REASONS = 5
+SMALL_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class Job:
     key: str
     finished: ImageManifest | None
     """What stands at the destination already, if it is just this."""
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is made sooner than Ray starts."""
+        return self.finished is not None or pc.sum(self.source.listing["size"]).as_py() < SMALL_BYTES
 
 
 @dataclass
