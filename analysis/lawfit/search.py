@@ -19,9 +19,9 @@ STARTS, EDGE_STARTS = 24, 6
 STEPS = 60
 """Newton steps for all starts, at each loss on the way. Most converge in 15."""
 
-PERSEVERING, PATIENCE = 12, 1000
-"""At the last loss, how many starts that are still on their way within 5 % of the best go on, and for how many
-steps. Where an exponent is nearly flat, a curved valley takes hundreds."""
+PERSEVERING, PATIENCE, LAST_PATIENCE = 12, 300, 1000
+"""How many starts that are still on their way within 5 % of the best go on, and for how many steps at each loss and
+once more at the last. Where an exponent is nearly flat, a curved valley takes hundreds."""
 
 HELD_STEPS, LOWS = 8, 4
 """Newton steps with one parameter held, at each loss on the way, and starts from the lows of each profile."""
@@ -65,7 +65,7 @@ def search(points: Points, form: Form, centre: Centre, loss: Loss, space: Space,
     profile = Profile.of(candidates, form)
     plain = spread_starts(candidates)
     starts = np.concatenate([plain, profile.lows(problem)])
-    ends, counts = minimise(problem, starts, STEPS), np.ones(len(starts), int)
+    ends, counts = descend(problem, starts), np.ones(len(starts), int)
     unit = np.exp(centre.log_y) if space == "linear" else 1.0
     if loss != "squared":
         scale = unit * robust_scale(problem.residuals(ends.theta[[ends.objective.argmin()]])[0])
@@ -76,8 +76,8 @@ def search(points: Points, form: Form, centre: Centre, loss: Loss, space: Space,
             starts, counts = distinct(ends, counts)
             starts = np.concatenate([starts, fresh, profile.lows(problem)])
             counts = np.append(counts, np.ones(len(starts) - len(counts), int))
-            ends, fresh = minimise(problem, starts, STEPS), plain[:0]
-    persevere(problem, ends)
+            ends, fresh = descend(problem, starts), plain[:0]
+    _persevere(problem, ends, LAST_PATIENCE)
     best = ends.theta[ends.objective.argmin()]
     return Found(best, problem, problem.delta * unit, np.repeat(ends.objective, counts))
 
@@ -134,12 +134,20 @@ def distinct(ends: Solution, counts: Indices) -> tuple[Array, Indices]:
     return theta[first], np.add.reduceat(counts[order], first)
 
 
-def persevere(problem: Problem, ends: Solution) -> None:
+def descend(problem: Problem, starts: Array) -> Solution:
+    """The minima that the starts lead to, found with patience where the best of them is still on its way."""
+    ends = minimise(problem, starts, STEPS)
+    if not ends.converged[ends.objective.argmin()]:
+        _persevere(problem, ends, PATIENCE)
+    return ends
+
+
+def _persevere(problem: Problem, ends: Solution, steps: int) -> None:
     """Continue, in place, the best of the ends that are still on their way."""
     slow = np.flatnonzero(~ends.converged & (ends.objective <= 1.05 * ends.objective.min()))
     slow = slow[np.argsort(ends.objective[slow])][:PERSEVERING]
     if slow.size:
-        further = minimise(problem, ends.theta[slow], PATIENCE)
+        further = minimise(problem, ends.theta[slow], steps)
         ends.theta[slow], ends.objective[slow] = further.theta, further.objective
         ends.converged[slow] = further.converged
 
