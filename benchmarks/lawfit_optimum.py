@@ -1,12 +1,13 @@
 """How often a default call of `fit` reaches the global optimum of random synthetic curves and surfaces.
 
-    python benchmarks/lawfit_optimum.py [--problems 2000] [--restarts 100] [--seed 0]
+    python benchmarks/lawfit_optimum.py [--problems 2000] [--restarts 100] [--seed 0] [--only FORM[:NUMBER] ...]
 
 Each problem draws a form's parameters, a design (6 to 60 points; N in 1e3..1e12, D in 1e6..1e14, losses 0.1..20),
 noise (0.1 to 10 %, in one of five problems with outliers) and a loss (squared, Huber, absolute). The reference is
 the best objective of: the fit itself, a start at the truth, and `--restarts` random starts, each refined by the
 same solver with twice as many steps. A fit counts when its objective is within 1e-6 (relative) of the reference.
-BNSL and M4 have no claim: their surfaces have many minima, and they are listed apart.
+BNSL and M4 have no claim: their surfaces have many minima, and they are listed apart. Misses are listed as
+FORM:NUMBER, and `--only` runs single problems, or all of a form, again.
 """
 
 import argparse
@@ -108,28 +109,46 @@ def attempt(generator: np.random.Generator, name: str, restarts: int) -> tuple[b
     return excess <= SAME, found.certificate.status, excess
 
 
+def chosen(only: list[str], problems: int) -> dict[str, list[int]]:
+    """The numbers of the problems to run, by form."""
+    numbers = {name: range(round(share * problems)) for name, share in zip(CLAIMED, SHARES, strict=True)}
+    numbers |= {name: range(problems // 20) for name in EXTRA}
+    if not only:
+        return {name: list(every) for name, every in numbers.items()}
+    picked: dict[str, list[int]] = {}
+    for item in only:
+        name, _, number = item.partition(":")
+        picked.setdefault(name, []).extend([int(number)] if number else numbers[name])
+    return picked
+
+
 def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=2000)
     parser.add_argument("--restarts", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", default=[], metavar="FORM[:NUMBER]")
     options = parser.parse_args()
-    generator = np.random.default_rng(options.seed)
-    counts = [(name, round(share * options.problems)) for name, share in zip(CLAIMED, SHARES, strict=True)]
-    counts += [(name, options.problems // 20) for name in EXTRA]
     print(f"{'form':<16} {'problems':>8} {'at optimum':>10}  {'statuses of the fits':<44} misses (excess)")
     total = Counter[str]()
     began = time.perf_counter()
-    for name, count in counts:
-        results = [attempt(generator, name, options.restarts) for _ in range(count)]
+    for name, numbers in chosen(options.only, options.problems).items():
+        seeds = [[options.seed, list(FORMS).index(name), number] for number in numbers]
+        results = [attempt(np.random.default_rng(seed), name, options.restarts) for seed in seeds]
         reached = sum(good for good, _, _ in results)
         if name in CLAIMED:
-            total.update(problems=count, reached=reached)
+            total.update(problems=len(results), reached=reached)
         statuses = ", ".join(f"{status} {k}" for status, k in Counter(status for _, status, _ in results).items())
-        misses = ", ".join(f"{excess:.1e} ({status})" for good, status, excess in results if not good)
-        print(f"{name:<16} {count:>8} {reached / max(count, 1):>10.2%}  {statuses:<44} {misses[:200]}", flush=True)
-    share = total["reached"] / total["problems"]
+        misses = ", ".join(
+            f"{name}:{number} {excess:.1e} ({status})"
+            for number, (good, status, excess) in zip(numbers, results, strict=True)
+            if not good
+        )
+        print(
+            f"{name:<16} {len(results):>8} {reached / len(results):>10.2%}  {statuses:<44} {misses[:400]}", flush=True
+        )
+    share = total["reached"] / max(total["problems"], 1)
     print(f"{'all but m4, bnsl':<16} {total['problems']:>8} {share:>10.2%}  in {time.perf_counter() - began:.0f} s")
 
 

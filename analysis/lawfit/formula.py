@@ -30,6 +30,9 @@ SPAN = 60.0
 SMALLEST_LOG, LARGEST_LOG = -35.0, 60.0
 """Bounds on the log of an amplitude over y0. Below the lower one the term vanishes in the rounding of y."""
 
+STEEP = 30.0
+"""|exponent · log(x/x0)|, at the end where the term is largest, of the steepest exponent in a scan."""
+
 
 @dataclass(frozen=True)
 class Centre:
@@ -68,6 +71,11 @@ class Form:
     amplitudes: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     noise_floor: float = 0.0
+
+    @property
+    def scanned(self) -> tuple[str, ...]:
+        """Parameters that the grid steps through, solving for the others; none where there is no such grid."""
+        return ()
 
     @property
     def positive(self) -> tuple[str, ...]:
@@ -142,9 +150,15 @@ def as_columns(x: X) -> dict[str, Array]:
 
 
 def exponent_grid(log: Array, count: int) -> Array:
-    """Exponents [2 · count] of either sign, from nearly flat to a step over the data."""
-    magnitude = np.geomspace(0.02, 30, count) / np.ptp(log)
-    return np.concatenate([-magnitude[::-1], magnitude])
+    """Exponents [2 · count] of either sign, from nearly flat to a term that only the outermost points feel.
+
+    The steepest leaves an amplitude at x0 that is within `SMALLEST_LOG` when the term is of y's size there.
+    """
+    span = np.ptp(log)
+    # A log that is not centred may have no end on one side.
+    ends = (max(end, 0.1 * span) for end in (log.max(), -log.min()))
+    rising, falling = (np.geomspace(0.02 / span, STEEP / end, count) for end in ends)
+    return np.concatenate([-rising[::-1], falling])
 
 
 def steepest(log: Array) -> float:

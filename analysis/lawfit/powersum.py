@@ -46,6 +46,16 @@ class PowerSum(Form):
     terms: tuple[Term, ...] = ()
     floor: str | None = None
 
+    @property
+    def scanned(self) -> tuple[str, ...]:
+        """The exponents."""
+        return tuple(self._exponents)
+
+    @property
+    def _exponents(self) -> dict[str, str]:
+        """The variable of each exponent."""
+        return {e: v for term in self.terms for v, e in term.exponents.items()}
+
     def value(self, theta: Sequence[Any], logs: Logs) -> Any:
         """y/y0."""
         total = theta[self._at(self.floor)] if self.floor else 0.0
@@ -115,7 +125,7 @@ class PowerSum(Form):
 
     def grid(self, logs: Logs, y: Array, relative: bool) -> Array:
         """Variable projection: for each choice of the exponents, the best floor and amplitudes."""
-        names = {e: v for term in self.terms for v, e in term.exponents.items()}
+        names = self._exponents
         axes = [exponent_grid(logs[self.variables.index(v)], GRID[len(names)]) for v in names.values()]
         chosen = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=-1)
         theta = np.zeros((len(chosen), len(self.parameters)))

@@ -44,13 +44,14 @@ class Solution:
     converged: Mask
 
 
-def minimise(problem: Problem, start: Array, steps: int = 200) -> Solution:
-    """A local minimum from each start [B, p]."""
+def minimise(problem: Problem, start: Array, steps: int = 200, fixed: Mask | None = None) -> Solution:
+    """A local minimum from each start [B, p]; fixed [B, p]: coordinates that stay as they are."""
     low, high = problem.form.bounds(problem.logs)
     theta = np.clip(start, low, high)
     value = np.full(len(theta), np.inf)
     converged = np.zeros(len(theta), bool)
     rows = np.arange(len(theta))
+    fixed = np.zeros(theta.shape, bool) if fixed is None else fixed
     part, at, here = problem, theta.copy(), problem.quadratic(theta)
     damping = np.full(len(theta), 1e-3)
     value[:] = here.value
@@ -58,7 +59,7 @@ def minimise(problem: Problem, start: Array, steps: int = 200) -> Solution:
     for _ in range(steps):
         # Far from any law, numbers overflow; such a step does not lower the objective and is not taken.
         with np.errstate(over="ignore", invalid="ignore"):
-            move, promise, damping = _step(here, at, damping, (low, high))
+            move, promise, damping = _step(here, at, damping, (low, high), fixed)
             trial = np.clip(at + move, low, high)
             there = part.quadratic(trial)
         gain = here.value - there.value
@@ -75,13 +76,16 @@ def minimise(problem: Problem, start: Array, steps: int = 200) -> Solution:
             break
         if not stay.all():
             rows, at, damping, here = rows[stay], at[stay], damping[stay], Quadratic(*(a[stay] for a in here))
+            fixed = fixed[stay]
             part = problem.take(rows)
     return Solution(theta, value, converged)
 
 
-def _step(here: Quadratic, theta: Array, damping: Array, box: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+def _step(
+    here: Quadratic, theta: Array, damping: Array, box: tuple[Array, Array], fixed: Mask
+) -> tuple[Array, Array, Array]:
     """The step [B, p], the decrease [B] that the model promises, and the damping [B] that made the model convex."""
-    held = ((theta <= box[0]) & (here.gradient > 0)) | ((theta >= box[1]) & (here.gradient < 0))
+    held = ((theta <= box[0]) & (here.gradient > 0)) | ((theta >= box[1]) & (here.gradient < 0)) | fixed
     gradient = np.where(held, 0.0, here.gradient)
     either = held[:, :, None] | held[:, None, :]
     hessian, majoriser = (np.where(either, 0.0, matrix) for matrix in (here.hessian, here.majoriser))

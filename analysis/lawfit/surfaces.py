@@ -31,6 +31,11 @@ class Kaplan(Form):
     """
 
     @property
+    def scanned(self) -> tuple[str, ...]:
+        """The exponents."""
+        return ("alpha_N", "alpha_D")
+
+    @property
     def positive(self) -> tuple[str, ...]:
         """Nc and Dc."""
         return ("Nc", "Dc")
