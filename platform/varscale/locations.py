@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import posixpath
 import uuid
 from collections.abc import Iterator
@@ -141,6 +142,8 @@ class Location:
             self.filesystem.create_dir(folder, recursive=True)
             with self.filesystem.open_output_stream(temporary) as stream:
                 yield stream
+            if self.local:
+                _sync(temporary)
             self.filesystem.move(temporary, self.path)
         except BaseException as error:
             self._forget(temporary)
@@ -168,6 +171,15 @@ class Location:
             self.filesystem.delete_file(self.path)
         elif kind == pafs.FileType.Directory:
             self.filesystem.delete_dir(self.path)
+
+
+def _sync(path: str) -> None:
+    """Have the disk hold the file's content before its name does, for a power cut may come between."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _from_url(url: str) -> tuple[pafs.FileSystem, str]:

@@ -1,6 +1,7 @@
 """Images into shards: what is stored, in which shards, and that neither kills nor bad images change it."""
 
 import csv
+import io
 import os
 import shutil
 import signal
@@ -16,9 +17,10 @@ import pytest
 import ray
 from PIL import Image
 
+from varscale.data.assembly import UNFINISHED
 from varscale.data.fingerprint import content_fingerprint, row_digest
-from varscale.data.images import decode
-from varscale.data.ingest import IngestOptions, begin, ingest, plan_parts
+from varscale.data.images import ImageError, decode
+from varscale.data.ingest import IngestOptions, begin, ingest, plan_parts, prepare
 from varscale.data.loader import ImageShards
 from varscale.data.schema import MANIFEST, REJECTS, SPLITS, read_image_manifest
 from varscale.errors import EnvironmentalError, UserError
@@ -316,3 +318,46 @@ def test_ray_tasks_make_the_same_bytes(
     assert content(tmp_path / "shards") == content(noise_shards)
     with pytest.raises(UserError, match="leave out --strict"):
         ingest(broken, tmp_path / "out", IngestOptions(strict=True))
+
+
+def test_a_resumed_ingest_makes_again_what_is_missing_or_cut(noise: Path, noise_shards: Path, tmp_path: Path) -> None:
+    dest = tmp_path / "shards"
+    killed = [sys.executable, "-c", KILLED, str(noise), str(dest), "4"]
+    assert subprocess.run(killed, capture_output=True, check=False).returncode == -signal.SIGKILL
+    first, second, third = sorted(dest.glob("*.parquet"))[:3]
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:1000])
+    (dest / UNFINISHED / f"{third.name}.json").write_text("")  # as a power cut may leave it
+    ingest(noise, dest, IngestOptions())
+    assert content(dest) == content(noise_shards)
+
+
+def test_done_is_said_of_a_whole_data_set_alone(picture_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd" / "red").mkdir(parents=True)
+    shutil.copytree(picture_folder, tmp_path / "odd", dirs_exist_ok=True)
+    (tmp_path / "odd" / "red" / "empty.png").write_bytes(b"")
+    dest = tmp_path / "shards"
+    ingest(tmp_path / "odd", dest, IngestOptions(size=16))
+    with pytest.raises(UserError, match=r"made before with 1 images left out, see rejects\.csv"):
+        ingest(tmp_path / "odd", dest, IngestOptions(size=16, strict=True))
+    (dest / "train-00000.parquet").unlink()
+    with pytest.raises(UserError, match=r"train-00000\.parquet: missing, or not of [\d,]+ bytes"):
+        ingest(tmp_path / "odd", dest, IngestOptions(size=16))
+
+
+def test_a_line_is_no_picture() -> None:
+    for kind, size in (("JPEG", (3000, 1)), ("PNG", (1, 20_000)), ("JPEG", (1, 300))):
+        buffer = io.BytesIO()
+        Image.new("RGB", size).save(buffer, kind)
+        with pytest.raises(ImageError, match=rf"{size[0]} × {size[1]} pixels would become"):
+            prepare(buffer.getvalue(), IngestOptions(size=256))
+
+
+def test_a_destination_is_a_folder_and_its_own(picture_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="is a file; name a folder"):
+        ingest(picture_folder, tmp_path / "file", IngestOptions())
+    (tmp_path / "held" / "below").mkdir(parents=True)
+    (tmp_path / "held" / "below" / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"exists and is no data set \(it holds below/mine\.txt\)"):
+        ingest(picture_folder, tmp_path / "held", IngestOptions())

@@ -32,28 +32,30 @@ class Assembly:
         Raises:
             UserError: ``dest`` holds something else: files, a finished data set, or the beginnings of another one.
         """
-        held = dest.files()
+        if dest.is_file():
+            raise UserError(f"{dest}: is a file; name a folder, new or empty")
         plan = dest / UNFINISHED / PLAN
-        if MANIFEST in held:
+        if (dest / MANIFEST).is_file():
             raise UserError(f"{dest}: holds a data set already; remove it, or name another folder")
         if plan.is_file():
-            if json.loads(plan.read_bytes())["key"] != key:
+            if _read(plan) != {"key": key}:
                 raise UserError(
                     f"{dest}: holds the beginnings of a data set of another source or other options; run that command"
                     " again to finish it, remove the folder, or name another one"
                 )
             _drop_halves(dest)
-        elif held:
+        elif held := dest.files(recursive=True):
             raise UserError(f"{dest}: exists and is no data set (it holds {next(iter(held))}); name a new folder")
         else:
             plan.write_json({"key": key})
         return Assembly(dest)
 
     def receipts(self) -> dict[str, dict[str, Any]]:
-        """Shard's file name -> what was noted when it was finished."""
+        """Shard's file name -> what was noted when it was finished. What a power cut spoiled is not among them."""
         folder = self.dest / UNFINISHED
         names = [name for name in folder.files() if name.endswith(".json") and name != PLAN]
-        return {name.removesuffix(".json"): json.loads((folder / name).read_bytes()) for name in names}
+        found = {name.removesuffix(".json"): _read(folder / name) for name in names}
+        return {name: facts for name, facts in found.items() if facts is not None}
 
     def note(self, shard: str, facts: dict[str, Any]) -> None:
         """Write the receipt of a shard, after the shard itself stands."""
@@ -63,6 +65,14 @@ class Assembly:
         """Write the manifest, which makes the folder a data set, and drop the receipts."""
         write_manifest(self.dest, manifest)
         clear(self.dest)
+
+
+def _read(place: Location) -> dict[str, Any] | None:
+    """A note's content; None if it is no JSON."""
+    try:
+        return json.loads(place.read_bytes())
+    except ValueError:
+        return None
 
 
 def _drop_halves(dest: Location) -> None:

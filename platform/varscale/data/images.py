@@ -19,6 +19,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 """MPO opens as JPEG: it is one with more of them behind it."""
 MOST_PIXELS = 89_478_485
 """What Pillow takes for safe: 256 MiB of RGB. More is a decompression bomb, or no picture to train on."""
+LONGEST = 65_500
+"""Pixels that a side of a JPEG may have."""
 SPARE = 3
 """A JPEG decoded at a part of its size keeps at least so many times the side that is wanted."""
 TURNS = {
@@ -210,10 +212,16 @@ def encode(picture: Image.Image, as_jpeg: bool, quality: int) -> bytes:
 
 
 def resize_shorter(image: Image.Image, side: int) -> Image.Image:
-    """Scale so that the shorter side is ``side`` pixels (Lanczos)."""
+    """Scale so that the shorter side is ``side`` pixels (Lanczos).
+
+    Raises:
+        ImageError: a line rather than a picture, which would become too long or too large.
+    """
     width, height = image.size
     scale = side / min(width, height)
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
+    if max(size) > LONGEST or size[0] * size[1] > MOST_PIXELS:
+        raise ImageError(f"{width} × {height} pixels would become {size[0]} × {size[1]}")
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 

@@ -143,9 +143,23 @@ def begin(source: str | Path | Location, dest: str | Path | Location, options: I
     finished = read_image_manifest(folder) if (folder / MANIFEST).is_file() else None
     if finished is None or finished.key != key:
         return Job(opened, place.name, Assembly.begin(folder, key), options, key, None)
+    _check_finished(folder, finished, options)
     clear(folder)
     say(f"{folder}: holds just these images already; nothing to do")
     return Job(opened, place.name, Assembly(folder), options, key, finished)
+
+
+def _check_finished(folder: Location, manifest: ImageManifest, options: IngestOptions) -> None:
+    """A finished data set counts as done only with all its files, and under ``strict`` with no image left out."""
+    sizes = folder.files()
+    for shard in (shard for shards in manifest.splits.values() for shard in shards):
+        if sizes.get(shard.file) != shard.bytes:
+            raise UserError(
+                f"{folder / shard.file}: missing, or not of {shard.bytes:,} bytes as the manifest says; remove the"
+                " folder and run again"
+            )
+    if options.strict and manifest.rejected:
+        raise UserError(f"{folder}: made before with {manifest.rejected:,} images left out, see {REJECTS} there")
 
 
 def make(job: Job) -> ImageManifest:
@@ -210,7 +224,9 @@ def _pilot(job: Job, rows: tuple[int, int]) -> list[int]:
 
 def _made(job: Job, parts: list[Part]) -> list[tuple[Part, Receipt]]:
     """Receipts of all parts, in their order; what has none yet is made now."""
-    noted = {name: Receipt(**facts) for name, facts in job.assembly.receipts().items()}
+    sizes = job.assembly.dest.files()
+    receipts = {name: Receipt(**facts) for name, facts in job.assembly.receipts().items()}
+    noted = {name: it for name, it in receipts.items() if sizes.get(name, 0) == (it.bytes if it.rows else 0)}
     for receipt in noted.values():
         if job.options.strict and receipt.rejects:
             key, _, reason = receipt.rejects[0]
