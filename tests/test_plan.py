@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from varscale.errors import UserError
-from varscale.plan import Cell, Inputs, evaluation_steps, make_plan, study_key
+from varscale.plan import Cell, Inputs, check_frontier, evaluation_steps, make_plan, study_key
 from varscale.spec import Study
 from varscale.study_file import load_study
 
@@ -95,3 +95,11 @@ def test_evaluations_are_log_spaced_from_warm_up_to_the_end() -> None:
     ratios = [b / a for a, b in pairwise(steps)]
     assert max(ratios) / min(ratios) < 1.02
     assert evaluation_steps(3, 0, 12)[-1] == 3
+
+
+def test_validations_too_few_for_a_frontier_are_refused(study) -> None:
+    check_frontier(make_plan(study(), INPUTS))
+    check_frontier(make_plan(study("evaluation.points=3"), INPUTS))
+    for override in ("optimizer.warmup_fraction=0.001", "budget.images=1"):
+        with pytest.raises(UserError, match=r"^evaluation\.points: d1-s0 has 1 validation after the first 10%"):
+            check_frontier(make_plan(study("evaluation.points=3", override), INPUTS))

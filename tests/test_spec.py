@@ -51,6 +51,7 @@ def test_missing_field_names_its_section(quickstart: Path, tmp_path: Path) -> No
     ("override", "fragment"),
     [
         ("budget.images=-1", "greater than 0 (got -1)"),
+        ("evaluation.points=2", "greater than or equal to 3 (got 2)"),
         ("data.views=two", "valid integer"),
         ("tokenizer.spec=x", "unknown field; allowed: kind, path"),
         ("tokenizer.kind=guess", "'pretrained', 'train'"),

@@ -55,7 +55,8 @@ def last_values(histories: pd.DataFrame) -> pd.DataFrame:
     """One value a (run, metric, step) of `Store.histories`: a resumed run logs some steps again, the last counts."""
     keys = [histories["run_id"].cat.codes, histories["metric"].cat.codes, histories["step"]]
     table = np.stack([np.asarray(key, np.int64) for key in keys])
-    last = np.append((table[:, 1:] != table[:, :-1]).any(axis=0), True)
+    last = np.ones(len(histories), bool)
+    last[:-1] = (table[:, 1:] != table[:, :-1]).any(axis=0)
     return histories[last]
 
 

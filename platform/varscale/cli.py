@@ -203,24 +203,34 @@ def tokenise(
     cpus: Annotated[int, typer.Option(min=1, help="CPUs an actor takes, for decoding and, without GPU, encoding.")] = 1,
 ) -> None:
     """Encode image shards once, in several views, into token shards; run again, an interrupted one goes on."""
+    from dataclasses import replace
+
     from varscale.data.encoder import TokeniseJob
     from varscale.data.images import ViewRule
-    from varscale.data.schema import read_image_manifest
-    from varscale.data.tokenise import tokenise as run_tokenise
+    from varscale.data.tokenise import begin, make
     from varscale.locations import Location
-    from varscale.models.store import load_model
+    from varscale.models.store import SUFFIX, load_model
     from varscale.models.vqvae import VQVAE
+    from varscale.progress import say
     from varscale.shapes import VQVAEConfig
     from varscale.study.cluster import cluster_resources, connected
 
     scales = tuple(_numbers("--patch-nums", patch_nums)) or VQVAEConfig.patch_nums
+    if patch_nums and tokenizer.suffix == SUFFIX:
+        raise UserError(f"--patch-nums {patch_nums}: only for a released .pth; {tokenizer} holds its own scales")
+    images, target = Location.of(shards), Location.of(dest)
+    if target.overlaps(images):
+        raise UserError(f"{target}: source and destination are the same or inside each other")
     rule = ViewRule(load_model(tokenizer, VQVAE, scales).model.cfg.image_size, resize_ratio, flip)
-    images = Location.of(shards)
-    read_image_manifest(images)  # what is missing is said before Ray starts
-    with connected(_debug()):
-        share = float(cluster_resources()["GPU"] > 0) if gpus is None else gpus
-        job = TokeniseJob(images, tokenizer.resolve(), rule, views, seed, scales, cpus, share)
-        manifest = run_tokenise(job, Location.of(dest))
+    job = TokeniseJob(images, tokenizer.resolve(), rule, views, seed, scales, cpus)
+    begun = begin(job, target)  # what is wrong with them is said before Ray starts
+    if begun.finished:
+        say(f"{target}: holds just these tokens already; nothing to do")
+        manifest = begun.finished
+    else:
+        with connected(_debug()):
+            share = float(cluster_resources()["GPU"] > 0) if gpus is None else gpus
+            manifest = make(replace(job, gpus_per_actor=share), begun)
     rows = ", ".join(f"{manifest.rows(split):,} {split}" for split in manifest.splits)
     print(f"{dest}: {rows} rows of {manifest.length} tokens")
     print(f"key {manifest.key}")

@@ -76,6 +76,12 @@ class Location:
         """The path, if this is on a file system of this machine."""
         return Path(self.path) if isinstance(self.filesystem, pafs.LocalFileSystem) else None
 
+    def overlaps(self, other: Location) -> bool:
+        """Whether the two are one place, or one lies inside the other."""
+        ours, theirs = (f"{place.path.rstrip('/')}/" for place in (self, other))
+        same_system = self.filesystem.equals(other.filesystem)
+        return same_system and (ours.startswith(theirs) or theirs.startswith(ours))
+
     def is_file(self) -> bool:
         """Whether a file is here."""
         return self._info().type == pafs.FileType.File
@@ -148,7 +154,9 @@ class Location:
         except BaseException as error:
             self._forget(temporary)
             if isinstance(error, OSError):
-                raise EnvironmentalError(f"{self}: not written: {error}") from error
+                # pyarrow's words about a missing bucket are advice to a programmer.
+                reason = "no such bucket" if "allow_bucket_creation" in str(error) else error
+                raise EnvironmentalError(f"{self}: not written: {reason}") from error
             raise
 
     def _forget(self, path: str) -> None:

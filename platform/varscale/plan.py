@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lawfit.frontier import SKIP_FRACTION
 from varscale import accounting
 from varscale.errors import UserError
 from varscale.shapes import VARConfig
@@ -189,6 +191,21 @@ def evaluation_steps(steps: int, warmup: int, points: int) -> tuple[int, ...]:
     first = max(warmup, 1)
     spaced = (round(first * (steps / first) ** (i / (points - 1))) for i in range(points))
     return tuple(sorted({min(step, steps) for step in spaced} | {steps}))
+
+
+def check_frontier(cells: Sequence[Cell]) -> None:
+    """See before training that the fit of a frontier finds enough on each curve, without its start.
+
+    Raises:
+        UserError: naming the size with too few validations.
+    """
+    for cell in cells:
+        counted = sum(step >= SKIP_FRACTION * cell.steps for step in cell.evaluate_at)
+        if counted < 2:
+            raise UserError(
+                f"evaluation.points: {cell.name} has {counted} validation after the first {SKIP_FRACTION:.0%} of its"
+                f" {cell.steps:,} steps; a frontier needs 2: give more points, or a larger budget.images"
+            )
 
 
 def _run_key(study: Study, inputs: Inputs, var: VARConfig, optimizer: Optimizer, precision: str, steps: int) -> str:

@@ -155,8 +155,9 @@ class Resources(PerDepth):
 class Evaluation(Section):
     """What is measured, when."""
 
-    points: int = Field(12, ge=2)
-    """Validations a run, log-spaced from the end of warm-up to the last step."""
+    points: int = Field(12, ge=3)
+    """Validations a run, log-spaced from the end of warm-up to the last step; a frontier needs two after the first
+    tenth, which takes more points the shorter the warm-up is."""
     batch: int = Field(128, gt=0)
     cfg: float = Field(1.5, ge=0)
     """Guidance of the samples."""

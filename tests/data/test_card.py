@@ -138,6 +138,20 @@ def test_a_picture_has_the_name_of_the_data_set_in_the_working_folder(
     assert (tmp_path / "colours.png").is_file()
 
 
+def test_a_picture_that_is_there_is_replaced_only_where_it_is_named(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "colours.png"
+    mine.write_bytes(b"mine")
+    assert "picture" not in show(Location.of(data), None, as_json=False)
+    assert json.loads(show(Location.of(data), None, as_json=True))["picture"] is None
+    assert capsys.readouterr().err.count("colours.png: exists already, so no picture is written; --picture") == 2
+    assert mine.read_bytes() == b"mine"
+    show(Location.of(data), Path("colours.png"), as_json=False)
+    assert mine.read_bytes() != b"mine"
+
+
 def test_a_damaged_data_set_is_refused_with_its_shard_named(data: Path, tmp_path: Path) -> None:
     manifest = read_image_manifest(Location.of(data))
     broken = tmp_path / "broken"

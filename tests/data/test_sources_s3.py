@@ -40,6 +40,12 @@ def bucket() -> Iterator[str]:
         server.stop()
 
 
+def test_a_bucket_that_is_missing_is_called_that(bucket: str) -> None:
+    place = Location.of(bucket.replace("pictures", "nowhere") % "set/manifest.json")
+    with pytest.raises(EnvironmentalError, match=r"s3://nowhere/set/manifest\.json\S*: not written: no such bucket$"):
+        place.write_bytes(b"{}")
+
+
 def tar_of(files: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:

@@ -305,6 +305,8 @@ def test_bad_image_shards_are_refused(
     with pytest.raises(UserError, match=message):
         tokenise(replace(job, images=Location.of(folder)), Location.of(tmp_path / "tokens"))
     assert not (tmp_path / "tokens" / MANIFEST).exists()
+    if damage != "undecodable":  # found before anything was made: mended images may go to the same place
+        assert not (tmp_path / "tokens" / UNFINISHED).exists()
 
 
 def test_a_few_small_images_are_enlarged_and_told_of(
@@ -356,12 +358,22 @@ def test_what_is_missing_is_one_line_before_ray_starts(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], job: TokeniseJob
 ) -> None:
     weights = str(job.tokenizer)
+    begun, other = tmp_path / "begun", tmp_path / "other"
+    Assembly.begin(Location.of(begun), "key")
+    other.mkdir()
+    (other / "precious.txt").write_text("mine")
     for arguments, message in (
-        ([str(tmp_path), weights], f"{tmp_path}: no manifest.json here; wanted an image data set"),
+        ([str(begun), weights], f"{begun}: unfinished: 0 of its shards stand; run the ingest again"),
+        ([str(images), weights, str(images / "t")], f"{images}/t: source and destination are the same or inside each"),
+        ([str(images), weights, str(images.parent)], "source and destination are the same or inside each other"),
+        ([str(images), weights, str(other)], f"{other}: exists and is no data set (it holds precious.txt)"),
+        ([str(images), weights, "--patch-nums", "1,2"], "--patch-nums 1,2: only for a released .pth"),
+        ([str(other), weights], f"{other}: no manifest.json here; wanted an image data set"),
         ([str(images), "none.safetensors"], "none.safetensors: no such file; wanted a tokenizer"),
         ([str(images), weights, "--patch-nums", "1,x"], "--patch-nums 1,x: wanted whole numbers with commas"),
     ):
-        monkeypatch.setattr("sys.argv", ["varscale", "tokenise", *arguments[:2], str(tmp_path / "o"), *arguments[2:]])
+        dest = [] if arguments[2:] and not arguments[2].startswith("--") else [str(tmp_path / "o")]
+        monkeypatch.setattr("sys.argv", ["varscale", "tokenise", *arguments[:2], *dest, *arguments[2:]])
         with pytest.raises(SystemExit) as ended:
             main(app)
         assert ended.value.code == 2
@@ -369,6 +381,22 @@ def test_what_is_missing_is_one_line_before_ray_starts(
         assert message in told
         assert told.count("\n") == 1
     assert not (tmp_path / "o").exists()
+
+
+def test_tokens_that_stand_are_told_of_without_ray(
+    tokens: Path, images: Path, job: TokeniseJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # nobody is there: whoever connects fails
+    options = ["--views", "3", "--seed", "5", "--flip"]
+    monkeypatch.setattr("sys.argv", ["varscale", "tokenise", str(images), str(job.tokenizer), str(tokens), *options])
+    before = content(tokens)
+    with pytest.raises(SystemExit) as ended:
+        main(app)
+    told = capsys.readouterr()
+    assert ended.value.code in (None, 0)
+    assert f"{tokens}: holds just these tokens already; nothing to do" in told.err
+    assert "key " in told.out
+    assert content(tokens) == before
 
 
 def test_a_disk_that_fills_leaves_nothing_that_looks_whole(job: TokeniseJob, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Records: a round trip through a real MLflow database, and every refusal."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from lawfit import schema
+from lawfit.laws import fit_study
 from lawfit.records import load_table
 from lawfit.schema import RecordError
 from lawfit.study import Study, load_study
@@ -40,6 +42,16 @@ def test_unfinished_runs_are_listed_and_left_out(quick: Study) -> None:
     assert quick.left_out == (("d7-s0", "failed"),)
     assert "d7-s0" in set(quick.runs["run_name"])
     assert 7 not in set(quick.curves["depth"])
+
+
+def test_a_study_whose_runs_all_failed_is_read_and_not_fitted(writer: Any) -> None:
+    failed = replace(writer.cell(1), metrics=[]).with_tag(schema.TAG_STATE, schema.STATE_FAILED)
+    writer.study("all-failed", [failed, writer.cell(2).with_tag(schema.TAG_STATE, schema.STATE_FAILED)])
+    study = load_study(writer.uri, "all-failed")
+    assert (len(study.finished), len(study.curves)) == (0, 0)
+    assert [name for name, _ in study.left_out] == ["d1-s0", "d2-s0"]
+    with pytest.raises(RecordError, match="0 sizes among 0 finished runs, a law needs 3"):
+        fit_study(study)
 
 
 def test_curves_are_tidy_and_carry_their_flops(quick: Study) -> None:

@@ -53,6 +53,23 @@ def test_a_study_has_its_store_to_itself(root: Path, tmp_path: Path) -> None:
         assert places.store == tmp_path
 
 
+def test_a_store_that_cannot_be_is_named_as_the_field(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for name in ("file", "file/below"):
+        for make_store in (True, False):
+            with pytest.raises(
+                UserError, match=rf"^store: {tmp_path}/{name}: {tmp_path}/file is a file; wanted a folder"
+            ):
+                Places.of(quickstart(root, f"store={tmp_path}/{name}"), make_store)
+    with pytest.raises(EnvironmentalError, match=r"^store: /proc/x: cannot be written \(.+\); name another"):
+        Places.of(quickstart(root, "store=/proc/x"))
+    with (
+        pytest.raises(EnvironmentalError, match=r"^store: /proc: cannot be written"),
+        Places.of(quickstart(root, "store=/proc")).locked(),
+    ):
+        pass
+
+
 def test_a_job_refuses_places_that_vanish_with_it(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     monkeypatch.chdir(tmp_path)

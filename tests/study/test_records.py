@@ -12,6 +12,7 @@ from varscale.plan import Inputs, make_plan
 from varscale.study.grid import cell_params
 from varscale.study.places import Places
 from varscale.study.report import write_study_report
+from varscale.study.run import check_enough_for_a_law
 from varscale.study_file import load_study
 
 INPUTS = Inputs(9, 128, 8, (1, 2, 4, 8), "t")
@@ -35,6 +36,13 @@ def test_a_cell_records_all_that_lawfit_reads(root: Path) -> None:
         assert params[schema.SAMPLES_IMAGES] == study.evaluation.images
         assert params[schema.OPTIMIZER_BASE_LR] == study.optimizer.peak_lr
     assert {depth for depth, params in records.items() if params[schema.OPTIMIZER_SCHEDULE] == "cos"} == {2}
+
+
+def test_too_few_sizes_left_by_failures_end_in_one_line() -> None:
+    check_enough_for_a_law(6, 3)
+    check_enough_for_a_law(2, 0)  # whose fault that is, lawfit says
+    with pytest.raises(EnvironmentalError, match=r"6 of the study's 6 sizes failed, see above; a law needs 3"):
+        check_enough_for_a_law(6, 6)
 
 
 def test_a_report_without_its_tracking_server_is_an_environmental_error(root: Path) -> None:

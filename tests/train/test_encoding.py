@@ -67,7 +67,7 @@ def cell(images: Path) -> Cell:
             "engine={micro_batch: 8}",
             "resources={workers: 1}",
             f"checkpoints.every_steps={SAVED}",
-            "evaluation.points=2",
+            "evaluation.points=3",
         ],
     )
     planned = make_plan(study, Inputs(2, SHAPE.vocab_size, SHAPE.z_channels, SHAPE.patch_nums, "t"))[0]

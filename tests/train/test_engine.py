@@ -58,7 +58,7 @@ def cell(stage: int, workers: int, accumulation: int = 1, precision: str = "fp32
             f"engine={{zero_stage: {stage}, micro_batch: {8 // workers // accumulation}, precision: {precision}}}",
             f"resources={{workers: {workers}}}",
             "checkpoints.every_steps=4",
-            "evaluation.points=2",
+            "evaluation.points=3",
         ],
     )
     planned = make_plan(study, Inputs(5, 32, 4, SCALES, "t"))[0]

@@ -43,8 +43,22 @@ def read_manifest(dest: Location) -> ImageManifest | TokenManifest:
     return READERS[found](dest)
 
 
+def check_not_unfinished(dest: Location) -> None:
+    """Say of a data set without manifest that it only has to be finished.
+
+    Raises:
+        UserError: an unfinished data set is here.
+    """
+    if not (dest / MANIFEST).is_file() and _has_begun(dest):
+        raise UserError(_without_manifest(dest))
+
+
+def _has_begun(dest: Location) -> bool:
+    return (dest / UNFINISHED / PLAN).is_file()
+
+
 def _without_manifest(dest: Location) -> str:
-    if not (dest / UNFINISHED / PLAN).is_file():
+    if not _has_begun(dest):
         return f"{dest}: no {MANIFEST} here; wanted a data set, as 'varscale ingest' and 'varscale tokenise' make them"
     shards = [name for name in Assembly(dest).receipts() if name.endswith((IMAGES, TOKENS))]
     verb = "tokenise" if any(name.endswith(TOKENS) for name in shards) else "ingest"

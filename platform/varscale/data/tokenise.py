@@ -19,6 +19,7 @@ import ray
 
 from varscale.data.assembly import Assembly, clear
 from varscale.data.encoder import ASSESSMENT, Encoder, Part, TokeniseJob
+from varscale.data.manifests import check_not_unfinished
 from varscale.data.parallel import each
 from varscale.data.schema import (
     IMAGE_SCHEMA,
@@ -57,6 +58,20 @@ def token_key(job: TokeniseJob, data_fingerprint: str, tokenizer: Loaded[VQVAE])
     return digest([format_name, data_fingerprint, tokenizer.fingerprint, tokenizer.model.cfg.patch_nums, view])
 
 
+@dataclass(frozen=True)
+class Begun:
+    """Tokens that have their destination."""
+
+    images: ImageManifest
+    cfg: VQVAEConfig
+    """Of the tokenizer."""
+    tokenizer_fingerprint: str
+    key: str
+    assembly: Assembly
+    finished: TokenManifest | None
+    """What stands at the destination already, if it is just these tokens."""
+
+
 def tokenise(job: TokeniseJob, dest: Location) -> TokenManifest:
     """Encode all images into ``dest``, as far as it does not hold just these tokens already.
 
@@ -64,16 +79,32 @@ def tokenise(job: TokeniseJob, dest: Location) -> TokenManifest:
         UserError: unusable images or tokenizer, the two do not fit each other, or ``dest`` holds something else.
         EnvironmentalError: ``dest`` cannot be written.
     """
+    begun = begin(job, dest)
+    return begun.finished or make(job, begun)
+
+
+def begin(job: TokeniseJob, dest: Location) -> Begun:
+    """Compare images and tokenizer, and claim the destination; raises as :func:`tokenise`."""
+    check_not_unfinished(job.images)
     images = read_image_manifest(job.images)
     tokenizer = load_model(job.tokenizer, VQVAE, job.patch_nums)
     cfg = tokenizer.model.cfg
     _check_tokenizer(job, cfg)
     key = token_key(job, images.fingerprint, tokenizer)
     finished = _finished(dest, key)
-    if finished:
-        return finished
-    _check_images(job, images)
-    assembly = Assembly.begin(dest, key)
+    assembly = Assembly(dest) if finished else Assembly.begin(dest, key)
+    return Begun(images, cfg, tokenizer.fingerprint, key, assembly, finished)
+
+
+def make(job: TokeniseJob, begun: Begun) -> TokenManifest:
+    """Make what is missing; raises as :func:`tokenise`."""
+    images, cfg, assembly = begun.images, begun.cfg, begun.assembly
+    try:
+        _check_images(job, images)
+    except UserError:
+        if not assembly.receipts():
+            clear(assembly.dest)  # so that mended images, which are others, may become tokens here
+        raise
     receipts = _made(job, assembly, make_parts(job, images, cfg))
     manifest = TokenManifest(
         classes=images.classes,
@@ -86,8 +117,8 @@ def tokenise(job: TokeniseJob, dest: Location) -> TokenManifest:
         flip=job.rule.flip,
         seed=job.seed,
         data_fingerprint=images.fingerprint,
-        tokenizer_fingerprint=tokenizer.fingerprint,
-        key=key,
+        tokenizer_fingerprint=begun.tokenizer_fingerprint,
+        key=begun.key,
     )
     assembly.finish(manifest)
     return manifest

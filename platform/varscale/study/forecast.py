@@ -14,7 +14,7 @@ import time
 import torch
 
 from varscale.accounting import executed_pairs, training_flops
-from varscale.plan import Cell, make_plan
+from varscale.plan import Cell, check_frontier, make_plan
 from varscale.progress import clock
 from varscale.spec import Study
 from varscale.study import stages
@@ -38,6 +38,7 @@ def plan_table(study: Study, places: Places) -> str:
         UserError: as for a run: the plan is the same.
     """
     cells = make_plan(study, stages.expected_inputs(study, places.store))
+    check_frontier(cells)
     rate = matrix_product_rate()
     encoding = encoding_flops(stages.tokenizer_shape(study)) if study.data.encoding == "every_step" else 0
     head = (

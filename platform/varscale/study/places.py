@@ -31,7 +31,9 @@ class Places:
         """The places of a study; the store is made unless ``make_store`` is off.
 
         Raises:
-            UserError: a relative place inside a submitted job, whose working folder vanishes with it.
+            UserError: a file is where the store should be; a relative place inside a submitted job, whose working
+                folder vanishes with it.
+            EnvironmentalError: the store cannot be made.
         """
         store = Path(study.store).resolve()
         uri = study.tracking.uri or f"sqlite:///{store}/mlflow.db"
@@ -44,8 +46,7 @@ class Places:
                     f"{field}: '{path}' is relative, and a submitted job runs in a temporary folder; give a place that"
                     f" every node sees, e.g. --set {field}=/shared/place"
                 )
-        if make_store:
-            store.mkdir(parents=True, exist_ok=True)
+        _check_store(store, make_store)
         served = uri.startswith(("http://", "https://", "databricks"))
         return Places(store, study.name, uri, None if served else (store / "artifacts" / study.name).as_uri())
 
@@ -54,9 +55,13 @@ class Places:
         """The study, or a named part of the store's work, for this process alone.
 
         Raises:
-            EnvironmentalError: another process has it.
+            EnvironmentalError: another process has it, or the store cannot be written.
         """
-        with (self.store / f".{part or self.study}.lock").open("w") as handle:
+        try:
+            handle = (self.store / f".{part or self.study}.lock").open("w")
+        except OSError as error:
+            raise _unwritable(self.store, error) from error
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -89,3 +94,19 @@ class Places:
     def report(self) -> Path:
         """Folder of figures and ``report.html``."""
         return self.store / "reports" / self.study
+
+
+def _check_store(store: Path, make: bool) -> None:
+    """Refuse a store that no folder can be at; make its folder if so told."""
+    try:
+        taken = next((path for path in (store, *store.parents) if path.exists() and not path.is_dir()), None)
+        if taken:
+            raise UserError(f"store: {store}: {taken} is a file; wanted a folder, there or to be made")
+        if make:
+            store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(store, error) from error
+
+
+def _unwritable(store: Path, error: OSError) -> EnvironmentalError:
+    return EnvironmentalError(f"store: {store}: cannot be written ({error.strerror}); name another with --set store=…")

@@ -17,10 +17,10 @@ from lawfit.fitting import MIN_DISTINCT_X
 from varscale.data.encoded import FreshCrops
 from varscale.data.encoder import PICTURE, QUALITY
 from varscale.data.schema import TokenManifest
-from varscale.errors import UserError
+from varscale.errors import EnvironmentalError, UserError
 from varscale.evaluate.sample import GRID_CLASSES
 from varscale.locations import Location
-from varscale.plan import Cell, Inputs, make_plan, study_key
+from varscale.plan import Cell, Inputs, check_frontier, make_plan, study_key
 from varscale.progress import clock, say
 from varscale.spec import Study
 from varscale.study import stages
@@ -80,7 +80,9 @@ def prepare(study: Study, places: Places, git_commit: str, timing: Timing | None
     """
     timing = timing or Timing()
     offered = cluster_resources()
-    check_fit(make_plan(study, stages.expected_inputs(study, places.store)), offered)  # before hours of work, not after
+    expected = make_plan(study, stages.expected_inputs(study, places.store))
+    check_fit(expected, offered)  # before hours of work, not after
+    check_frontier(expected)
     images = stages.prepared_images(study.data, places.store)
     stages.check_given_tokens(study, places.store)
     timing.ended("data")
@@ -97,7 +99,7 @@ def prepare(study: Study, places: Places, git_commit: str, timing: Timing | None
 
 
 def run_study(study: Study, places: Places, git_commit: str, timing: Timing) -> Outcome:
-    """Run a study to its report. Ray must be initialised; raises as :func:`prepare`."""
+    """Run a study to its report. Ray must be initialised; raises as :func:`prepare`, :func:`check_enough_for_a_law`."""
     if len(study.sizes.depths) < MIN_DISTINCT_X:
         raise UserError(f"sizes.depths: {list(study.sizes.depths)}; a law needs at least {MIN_DISTINCT_X} sizes")
     ready = prepare(study, places, git_commit, timing)
@@ -111,9 +113,23 @@ def run_study(study: Study, places: Places, git_commit: str, timing: Timing) -> 
     for name, reason in failed.items():
         say(f"failed: {name}: {reason}")
     ray.get(recorder.close.remote(parent, schema.STATE_FAILED if failed else schema.STATE_FINISHED))
+    check_enough_for_a_law(len(ready.cells), len(failed))
     report = write_study_report(study, places, parent)
     timing.ended("report")
     return Outcome(report, failed)
+
+
+def check_enough_for_a_law(sizes: int, failed: int) -> None:
+    """Tell apart a law that failed sizes leave no points for from records that do not fit.
+
+    Raises:
+        EnvironmentalError: sizes failed, and too few are left.
+    """
+    if failed and sizes - failed < MIN_DISTINCT_X:
+        raise EnvironmentalError(
+            f"{failed} of the study's {sizes} sizes failed, see above; a law needs {MIN_DISTINCT_X} that finished;"
+            " run again to retry them"
+        )
 
 
 def _open_parent(recorder: Any, study: Study, ready: Prepared, git_commit: str) -> str:

@@ -13,10 +13,13 @@ from varscale.data.manifests import read_manifest
 from varscale.data.schema import TokenManifest
 from varscale.errors import UserError
 from varscale.locations import Location
+from varscale.progress import say
 
 
 def show(dest: Location, picture: Path | None, as_json: bool) -> str:
     """What to print; a picture of image sets is written to ``picture``, or into the working folder by their name.
+
+    A file that is in the working folder already may be the user's own: it is left alone, and stderr says so.
 
     Raises:
         UserError: no data set is here, it cannot be read, or a picture is asked of tokens.
@@ -31,7 +34,11 @@ def show(dest: Location, picture: Path | None, as_json: bool) -> str:
         return json.dumps(tokens.to_json()) if as_json else token_text(tokens)
     images = image_card(dest, manifest)
     target = picture or Path(f"{dest.name}.png")
-    save_contact_sheet(target, dest, images)
+    written = picture is not None or not target.exists()
+    if written:
+        save_contact_sheet(target, dest, images)
+    else:
+        say(f"{target}: exists already, so no picture is written; --picture {target} replaces it")
     if as_json:
-        return json.dumps(images.to_json() | {"picture": str(target)})
-    return f"{image_text(images)}\npicture: {target}"
+        return json.dumps(images.to_json() | {"picture": str(target) if written else None})
+    return f"{image_text(images)}\npicture: {target}" if written else image_text(images)
