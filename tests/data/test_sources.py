@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import tarfile
 from pathlib import Path
@@ -167,6 +168,30 @@ def test_the_digest_follows_all_that_is_listed(tmp_path: Path) -> None:
 def test_folders_of_another_layout_are_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
     with pytest.raises(UserError, match=message):
         open_source(write_folder(tmp_path, files), 0.2)
+
+
+def test_links_that_lead_nowhere_and_special_files_are_noted(tmp_path: Path) -> None:
+    write_folder(tmp_path, DRAWN)
+    (tmp_path / "cat" / "link.png").symlink_to(tmp_path / "cat" / "00.png")
+    for name in ("a.png", "b.png"):
+        (tmp_path / "cat" / name).symlink_to("nowhere")
+    os.mkfifo(tmp_path / "dog" / "pipe.png")
+    source = open_source(tmp_path, 0.2)
+    check(source, DRAWN | {"cat/link.png": DRAWN["cat/00.png"]})
+    assert source.notes == ("not taken: 2 links that lead nowhere", "not taken: 1 pipes, sockets or devices")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 an image", b"\xff\xd8\xff\xe0" * 1000])
+def test_a_file_that_is_no_tar_is_told_what_a_source_is(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.jpg: not a tar: no header at byte 0; wanted a folder of class folders"):
+        open_source(tmp_path / "x.jpg", 0.1)
+
+
+def test_an_empty_name_is_refused() -> None:
+    for place in ("", Location.of("")):
+        with pytest.raises(UserError, match=r"^SOURCE is empty; wanted a folder of class folders"):
+            open_source(place, 0.1)
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
