@@ -175,10 +175,14 @@ def test_links_that_lead_nowhere_and_special_files_are_noted(tmp_path: Path) -> 
     (tmp_path / "cat" / "link.png").symlink_to(tmp_path / "cat" / "00.png")
     for name in ("a.png", "b.png"):
         (tmp_path / "cat" / name).symlink_to("nowhere")
+    (tmp_path / "cat" / "itself.png").symlink_to("itself.png")
     os.mkfifo(tmp_path / "dog" / "pipe.png")
     source = open_source(tmp_path, 0.2)
     check(source, DRAWN | {"cat/link.png": DRAWN["cat/00.png"]})
-    assert source.notes == ("not taken: 2 links that lead nowhere", "not taken: 1 pipes, sockets or devices")
+    assert source.notes == ("not taken: 3 links that lead nowhere", "not taken: 1 pipes, sockets or devices")
+    (tmp_path / "cat" / "up").symlink_to("..")
+    with pytest.raises(UserError, match=r"cat/up: a link to a folder that it is in; remove it"):
+        open_source(tmp_path, 0.2)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 an image", b"\xff\xd8\xff\xe0" * 1000])

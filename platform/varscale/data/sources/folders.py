@@ -21,7 +21,7 @@ def list_files(place: Location) -> tuple[pa.Table, list[str]]:
     Links are followed.
 
     Raises:
-        UserError: a name that is not UTF-8.
+        UserError: a name that is not UTF-8, or links in a circle.
     """
     try:
         found = place.filesystem.get_file_info(pafs.FileSelector(place.path, recursive=True))
@@ -40,16 +40,27 @@ def list_files(place: Location) -> tuple[pa.Table, list[str]]:
 
 
 def _dead_links(folder: Path) -> int:
-    """Links below a folder that lead nowhere, of which Arrow's listing says nothing."""
+    """Links below a folder that lead nowhere, of which Arrow's listing says nothing.
+
+    Raises:
+        UserError: a link leads to a folder that it is in, so that its images are there over and over.
+    """
     count, folders = 0, [str(folder)]
     while folders:
         with os.scandir(folders.pop()) as entries:
             for entry in entries:
-                if entry.is_dir():
+                if Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir():
+                    _check_no_circle(entry)
                     folders.append(entry.path)
                 elif entry.is_symlink() and not Path(entry.path).exists():
                     count += 1
     return count
+
+
+def _check_no_circle(entry: os.DirEntry[str]) -> None:
+    place = Path(entry.path)
+    if entry.is_symlink() and place.parent.resolve().is_relative_to(place.resolve()):
+        raise UserError(f"{entry.path}: a link to a folder that it is in; remove it")
 
 
 def open_folder(place: Location, files: pa.Table, notes: list[str], val_fraction: float) -> Source:
