@@ -29,7 +29,9 @@ def open_parquet(stream: pa.NativeFile, place: Location) -> pq.ParquetFile:
         UserError: it is none, or cut off.
     """
     with damage_named(place, "no whole Parquet file"):
-        return pq.ParquetFile(stream, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True)
+        parquet = pq.ParquetFile(stream, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True)
+        str(parquet.schema_arrow)  # names are decoded only when they are asked for
+        return parquet
 
 
 @contextmanager
@@ -42,7 +44,7 @@ def damage_named(place: Location, fault: str) -> Iterator[None]:
     """
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         place.sha256()  # Arrow tells damage and failing disks or networks apart by their words only
         raise UserError(f"{place}: {fault}: {first_line(error)}") from error
 
@@ -53,11 +55,11 @@ def row_sizes(metadata: pq.FileMetaData, column: str, place: Location) -> np.nda
     Raises:
         UserError: the footer tells that no row has bytes.
     """
+    index = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == column)
     sizes, missing = [np.zeros(0, np.int64)], 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
-        chunks = (group.column(i) for i in range(group.num_columns))
-        chunk = next(chunk for chunk in chunks if chunk.path_in_schema == column)
+        chunk = group.column(index)
         if chunk.statistics is not None and chunk.statistics.has_null_count:
             missing += chunk.statistics.null_count
         sizes.append(np.full(group.num_rows, chunk.total_uncompressed_size // max(1, group.num_rows), np.int64))

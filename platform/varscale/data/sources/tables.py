@@ -72,6 +72,9 @@ def _look(path: str, place: Location) -> _File:
         label = _label_column(parquet.schema_arrow, place)
         with damage_named(place, f"column {label}: damaged"):
             labels = parquet.read(columns=[label])[label]
+        sizes = row_sizes(parquet.metadata, BYTES, place)
+        if len(labels) != len(sizes):
+            raise UserError(f"{place}: damaged: {len(labels)} labels for the {len(sizes)} rows of its row groups")
         names, fault = _class_names(parquet.schema_arrow, label)
         return _File(
             place=place,
@@ -80,7 +83,7 @@ def _look(path: str, place: Location) -> _File:
             names=names,
             fault=fault,
             labels=_as_int64(labels, place),
-            sizes=row_sizes(parquet.metadata, BYTES, place),
+            sizes=sizes,
         )
 
 
