@@ -2,11 +2,13 @@
 
 import io
 import json
+import os
 import pickle
 import tarfile
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -168,6 +170,34 @@ def test_folders_of_another_layout_are_refused(tmp_path: Path, files: dict[str, 
         open_source(write_folder(tmp_path, files), 0.2)
 
 
+def test_links_that_lead_nowhere_and_special_files_are_noted(tmp_path: Path) -> None:
+    write_folder(tmp_path, DRAWN)
+    (tmp_path / "cat" / "link.png").symlink_to(tmp_path / "cat" / "00.png")
+    for name in ("a.png", "b.png"):
+        (tmp_path / "cat" / name).symlink_to("nowhere")
+    (tmp_path / "cat" / "itself.png").symlink_to("itself.png")
+    os.mkfifo(tmp_path / "dog" / "pipe.png")
+    source = open_source(tmp_path, 0.2)
+    check(source, DRAWN | {"cat/link.png": DRAWN["cat/00.png"]})
+    assert source.notes == ("not taken: 3 links that lead nowhere", "not taken: 1 pipes, sockets or devices")
+    (tmp_path / "cat" / "up").symlink_to("..")
+    with pytest.raises(UserError, match=r"cat/up: a link to a folder that it is in; remove it"):
+        open_source(tmp_path, 0.2)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 an image", b"\xff\xd8\xff\xe0" * 1000])
+def test_a_file_that_is_no_tar_is_told_what_a_source_is(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.jpg: not a tar: no header at byte 0; wanted a folder of class folders"):
+        open_source(tmp_path / "x.jpg", 0.1)
+
+
+def test_an_empty_name_is_refused() -> None:
+    for place in ("", Location.of("")):
+        with pytest.raises(UserError, match=r"^SOURCE is empty; wanted a folder of class folders"):
+            open_source(place, 0.1)
+
+
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing there"):
         open_source(tmp_path / "nowhere", 0.1)
@@ -211,7 +241,7 @@ FEATURES = {
 }
 
 
-def table(images: list[bytes | None], labels: list, named: bool = True, **renamed: str) -> pa.Table:
+def table(images: list[bytes | None], labels: list | np.ndarray, named: bool = True, **renamed: str) -> pa.Table:
     pictures = [{"bytes": image, "path": "somewhere"} for image in images]
     made = pa.table(
         {
@@ -283,7 +313,17 @@ def test_labelled_test_tables_stand_in_for_a_missing_validation(tmp_path: Path) 
         (table([b"a", b"b"], [0, None]), r"x\.parquet: row 1: label null; wanted 0 to 1"),
         (table([b"a", b"b", b"c"], [0, 1, 2]), r"x\.parquet: row 2: label 2; wanted 0 to 1"),
         (table([b"a", b"b"], [0, -3], named=False), r"x\.parquet: row 1: label -3; wanted 0 to"),
-        (table([b"a", None], [0, 0]), r"x\.parquet: 1 of the rows 0 to 1 have no image\.bytes"),
+        (table([None, None], [0, 0]), r"x\.parquet: none of its 2 rows has image\.bytes; wanted the encoded images"),
+        (table([b"a"] * 2, [0, 10**6], named=False), r"x\.parquet: row 1: label 1000000; wanted 0 to 999999$"),
+        (table([b"a"] * 2, [0, 2**31 - 2], named=False), r"x\.parquet: row 1: label 2147483646; wanted 0 to 999999$"),
+        (
+            table([b"a"] * 2, np.array([0, 2**63 + 5], np.uint64), named=False),
+            r"x\.parquet: row 1: label 9223372036854775813;",
+        ),
+        (
+            table([b"a"], [0]).replace_schema_metadata({"huggingface": json.dumps(FEATURES).replace("dog", "cat")}),
+            r"x\.parquet: class name 'cat' is there more than once in its schema",
+        ),
     ],
 )
 def test_tables_of_another_kind_are_refused(tmp_path: Path, made: pa.Table, message: str) -> None:
@@ -292,12 +332,56 @@ def test_tables_of_another_kind_are_refused(tmp_path: Path, made: pa.Table, mess
         open_source(tmp_path, 0.5)
 
 
-def test_missing_bytes_that_no_footer_tells_are_found_in_reading(tmp_path: Path) -> None:
-    made = table([b"a", b"b", None, *pictures("c", 30)], [0] * 33)
-    pq.write_table(made, tmp_path / "x.parquet", write_statistics=False)
-    source = open_source(tmp_path, 0.3)
-    with pytest.raises(UserError, match=r"x\.parquet: row 2: no image\.bytes"):
-        list(source.read(0, 33))
+@pytest.mark.parametrize("statistics", [True, False])
+def test_a_row_without_bytes_is_an_empty_image(tmp_path: Path, statistics: bool) -> None:
+    images = [b"a", b"b", None, *pictures("c", 30)]
+    pq.write_table(table(images, [0] * 33), tmp_path / "x.parquet", write_statistics=statistics)
+    assert contents(open_source(tmp_path, 0.3)) == {f"x/{i:08d}": image or b"" for i, image in enumerate(images)}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "fault"),
+    [
+        ("no json", "no JSON"),
+        ("[1]", "no 'info'"),
+        ('{"info": null}', "no 'info'"),
+        ('{"info": {}}', "no 'features'"),
+        ('{"info": {"features": {"label": {"names": "cat"}}}}', "'names' are no list of words"),
+    ],
+)
+def test_metadata_that_cannot_be_read_are_noted_and_classes_are_numbers(
+    tmp_path: Path, metadata: str, fault: str
+) -> None:
+    made = table(pictures("a", 30), [0, 1] * 15)
+    pq.write_table(made.replace_schema_metadata({"huggingface": metadata}), tmp_path / "train.parquet")
+    pq.write_table(made, tmp_path / "val.parquet")
+    source = open_source(tmp_path, 0.5)
+    assert source.classes == ("0", "1")
+    place = tmp_path / "train.parquet"
+    assert source.notes == (f"{place}: 'huggingface' metadata: {fault}; classes are named by their numbers",)
+
+
+def flip(place: Path, wanted: bytes) -> None:
+    """Change one bit within the first place where ``wanted`` stands."""
+    content = bytearray(place.read_bytes())
+    content[content.index(wanted) + len(wanted) // 2] ^= 1
+    place.write_bytes(content)
+
+
+@pytest.mark.parametrize("where", ["label", "image.bytes"])
+def test_a_damaged_page_of_a_table_is_named(tmp_path: Path, where: str) -> None:
+    place = tmp_path / "x.parquet"
+    pq.write_table(table(pictures("a", 60), [0, 1] * 30), place, row_group_size=20)
+    group = pq.ParquetFile(place).metadata.row_group(1)
+    chunk = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == where)
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    content = bytearray(place.read_bytes())
+    content[start : start + 20] = b"\xff" * 20
+    place.write_bytes(content)
+    fault = "column label" if where == "label" else "rows 20 to 39"
+    with pytest.raises(UserError, match=rf"x\.parquet: {fault}: damaged: ") as raised:
+        list(open_source(tmp_path, 0.3).read(0, 60))
+    assert "\n" not in str(raised.value)
 
 
 def test_a_cut_off_table_is_refused(tmp_path: Path) -> None:
@@ -319,8 +403,11 @@ def write_shards(folder: Path, keys: dict[str, list[str]]) -> dict[str, bytes]:
                 {"key": key, "label": int(key[-1]) % 3, "image": images[key], "width": 1, "height": 1} for key in part
             ]
             name = f"{split}-{number:05d}.parquet"
-            pq.write_table(pa.Table.from_pylist(rows, IMAGE_SCHEMA), folder / name, row_group_size=7)
-            shards.append(Shard(file=name, rows=len(part), bytes=1, sha256=""))
+            made = pa.Table.from_pylist(rows, IMAGE_SCHEMA)
+            options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+            pq.write_table(made, folder / name, row_group_size=7, **options)
+            shard = Location.of(folder / name)
+            shards.append(Shard(file=name, rows=len(part), bytes=shard.size(), sha256=shard.sha256()))
         splits[split] = tuple(shards)
     manifest = ImageManifest(
         classes=("x", "y", "z"),
@@ -349,9 +436,52 @@ def test_image_shards_are_a_source_whatever_their_order(tmp_path: Path) -> None:
 
 def test_broken_image_shards_are_refused(tmp_path: Path) -> None:
     write_shards(tmp_path / "shards", {"train": ["a/1", "a/2"], "val": ["b/1", "b/2"]})
-    (tmp_path / "shards" / "val-00001.parquet").rename(tmp_path / "shards" / "val-00000.parquet")
+    (tmp_path / "shards" / "val-00001.parquet").unlink()
     with pytest.raises(UserError, match=r"val-00001\.parquet: no such file"):
         open_source(tmp_path / "shards", 0.1)
     (tmp_path / "shards" / "manifest.json").write_text("{}")
     with pytest.raises(UserError, match=r"manifest\.json: field"):
         open_source(tmp_path / "shards", 0.1)
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    keys = {"train": [f"t/{i:03d}" for i in range(60)], "val": [f"v/{i:03d}" for i in range(20)]}
+    write_shards(tmp_path / "shards", keys)
+    return tmp_path / "shards"
+
+
+@pytest.mark.parametrize("checksums", [True, False])
+def test_a_shard_with_a_changed_bit_hands_out_nothing(shards: Path, checksums: bool) -> None:
+    if not checksums:  # as other tools write them; the manifest is of the whole file all the same
+        made = pq.read_table(shards / "train-00000.parquet")
+        pq.write_table(made, shards / "train-00000.parquet", compression="none", use_dictionary=False)
+        text = json.loads((shards / "manifest.json").read_text())
+        now = Location.of(shards / "train-00000.parquet")
+        text["splits"]["train"][0] |= {"bytes": now.size(), "sha256": now.sha256()}
+        (shards / "manifest.json").write_text(json.dumps(text))
+    flip(shards / "train-00000.parquet", b"image t/005")
+    images = open_source(shards, 0.1).read(0, 60)
+    with pytest.raises(UserError, match=r"train-00000\.parquet: damaged or changed: its SHA-256 is \w{64}; wanted"):
+        next(images)
+
+
+def test_a_shard_that_is_damaged_after_its_check_is_found_by_its_pages(shards: Path) -> None:
+    source = open_source(shards, 0.1)
+    assert len(list(source.read(0, 60))) == 60
+    flip(shards / "train-00000.parquet", b"image t/009")
+    with pytest.raises(UserError, match=r"train-00000\.parquet: rows 7 to 13: damaged: .*CRC"):
+        list(source.read(0, 60))
+
+
+def test_a_shard_with_damaged_keys_or_another_size_is_not_listed(shards: Path) -> None:
+    place = shards / "val-00001.parquet"
+    sound = place.read_bytes()
+    flip(place, b"v/015")
+    with pytest.raises(UserError, match=r"val-00001\.parquet: keys or labels: damaged: .*CRC"):
+        open_source(shards, 0.1)
+    place.write_bytes(sound + b"x")
+    with pytest.raises(
+        UserError, match=rf"val-00001\.parquet: damaged: {len(sound) + 1} bytes; wanted .* {len(sound)}"
+    ):
+        open_source(shards, 0.1)

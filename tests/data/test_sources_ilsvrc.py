@@ -75,10 +75,8 @@ TRUTHS = {
     "data of a devkit": {name.removeprefix("ILSVRC2012_devkit_t12/"): content for name, content in KIT.items()},
     "devkit files": {name.split("/")[-1]: content for name, content in list(KIT.items())[:2]},
     "class a line": {"val.txt": lines([WNIDS[label] for label in LABELS])},
-    "number a line": {"truth.txt": lines([label + 1 for label in LABELS])},
     "image and class": {"labels.txt": lines([f"{name} {WNIDS[label]}" for name, label in reversed(NAMED)])},
     "image and number from 0": {"val.txt": lines([f"{name} {label}" for name, label in reversed(NAMED)])},
-    "image and number from 1": {"val.txt": lines([f"{name} {label + 1}" for name, label in NAMED])},
     "image and devkit number": {
         "val.txt": lines([f"{name} {IDS[label]}" for name, label in NAMED]),
         "meta.mat": meta(),
@@ -147,15 +145,16 @@ def test_over_a_network_it_is_the_same(tmp_path: Path) -> None:
     assert contents(remote) == UNPACKED
 
 
-def test_numbers_of_a_thousand_wordnet_classes_need_the_devkit(tmp_path: Path) -> None:
-    train = tar_of({f"n{number:08d}.tar": tar_of({"a.JPEG": b"x"}) for number in range(1000)})
-    files = {"train.tar": train, "val.tar": tar_of(VAL)}
-    write(tmp_path, files | {TRUTH: lines(range(1, 13))})
-    with pytest.raises(UserError, match=rf"{TRUTH}: numbers from 1 are ILSVRC2012_IDs, which only the devkit explains"):
+def test_numbers_from_1_of_other_classes_count_their_sorted_names(tmp_path: Path) -> None:
+    train = tar_of({f"{name}.tar": tar_of({"a.JPEG": b"x"}) for name in ("fox", "ant", "n00000007", "cat")})
+    truth = {"truth.txt": lines([1 + k % 4 for k in range(12)])}
+    source = open_source(write(tmp_path, {"train.tar": train, "val.tar": tar_of(VAL)} | truth), 0.1)
+    assert source.classes == ("ant", "cat", "fox", "n00000007")
+    label_of = {Path(row["key"]).name: row["label"] for row in source.listing.to_pylist() if row["split"] == "val"}
+    assert [label_of[name] for name in VAL] == [k % 4 for k in range(12)]
+    (tmp_path / "truth.txt").write_bytes(lines([1] * 11 + [5]))
+    with pytest.raises(UserError, match=r"truth\.txt: line 12: unknown class '5'; wanted one of the 4 classes"):
         open_source(tmp_path, 0.1)
-    (tmp_path / TRUTH).write_bytes(lines([f"{name} {label}" for label, name in enumerate(VAL)]))
-    held_out = open_source(tmp_path, 0.1).listing.slice(1000)
-    assert held_out["label"].to_pylist() == list(range(12))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +163,11 @@ def test_numbers_of_a_thousand_wordnet_classes_need_the_devkit(tmp_path: Path) -
         ({}, r"ground truth of the validation images: none; wanted a devkit"),
         ({"val.txt": b"1\n", "truth.txt": b"1\n"}, r"more than one: truth\.txt, val\.txt; wanted a devkit"),
         ({"val.txt": lines([1] * 11)}, r"val\.txt: 11 lines for the 12 images of .*ILSVRC2012_img_val\.tar"),
-        ({"val.txt": lines([1] * 11 + [7])}, r"val\.txt: line 12: unknown class '7'; wanted one of the 6 classes"),
+        (
+            {"val.txt": lines([1] * 11 + [7])},
+            r"val\.txt: numbers from 1 for classes that are WordNet ids are ILSVRC2012_IDs",
+        ),
+        ({"val.txt": lines([f"{n} 1" for n in VAL])}, r"only the devkit explains; put ILSVRC2012_devkit_t12\.tar\.gz"),
         ({"val.txt": lines([0] * 11 + [6])}, r"val\.txt: line 12: unknown class '6'"),
         ({"val.txt": lines([WNIDS[0]] * 3 + ["n5"] + [WNIDS[0]] * 8)}, r"val\.txt: line 4: unknown class 'n5'"),
         ({"val.txt": lines([1] * 5 + ["a 1"] + [1] * 6)}, r"val\.txt: line 6: 'a 1' is not of the form"),

@@ -177,9 +177,9 @@ def _meaning(truth: Truth, values: set[str], classes: Sequence[str]) -> dict[str
         return {str(label): label for label in range(len(classes))}
     if truth.wnids is not None:
         return {str(number): names[wnid] for number, wnid in truth.wnids.items() if wnid in names}
-    if len(classes) == 1000 and all(WNID.fullmatch(name) for name in classes):
+    if all(WNID.fullmatch(name) for name in classes):
         raise UserError(
-            f"{truth.shown}: numbers from 1 are ILSVRC2012_IDs, which only the devkit explains; put"
-            f" ILSVRC2012_devkit_t12.tar.gz beside it"
+            f"{truth.shown}: numbers from 1 for classes that are WordNet ids are ILSVRC2012_IDs, which only the devkit"
+            " explains; put ILSVRC2012_devkit_t12.tar.gz beside it, or have the lines name classes"
         )
     return {str(label + 1): label for label in range(len(classes))}

@@ -40,7 +40,7 @@ class _Tars:
     notes: list[str] = field(default_factory=list)
 
 
-def open_ilsvrc(place: Location, paths: Sequence[str], val_fraction: float) -> Source:
+def open_ilsvrc(place: Location, paths: Sequence[str], notes: list[str], val_fraction: float) -> Source:
     """The source that a folder of ILSVRC tars is.
 
     Args:
@@ -51,17 +51,18 @@ def open_ilsvrc(place: Location, paths: Sequence[str], val_fraction: float) -> S
         UserError: tars that are not these, a broken one, or a ground truth that does not fit.
     """
     tars = _sorted_out(place, [path for path in paths if is_tar(path)])
+    tars.notes[:0] = notes
     tars.notes += not_taken("no tar and no ground truth", [path for path in paths if not _is_part(path)])
     train = place / _one(place, tars.nested, TRAIN, "tar of class tars", tars.notes)
     if not tars.flat:
         return open_class_tars(train, val_fraction, tars.notes)
     val = place / _one(place, tars.flat, VAL, "tar of validation images", tars.notes)
-    images, notes = _training_images(train)
+    images, noted = _training_images(train)
     classes = sorted(pc.unique(_class_of(images)).to_pylist())
     held_out, more = _validation_images(place, val, paths, classes)
     images = images.set_column(0, "path", pc.binary_join_element_wise("train", images["path"], "/"))
     both = pa.concat_tables([images, held_out])
-    return class_folders(place, both, val_fraction, tars.notes + notes + more, RangeReader((train, val)))
+    return class_folders(place, both, val_fraction, tars.notes + noted + more, RangeReader((train, val)))
 
 
 def open_class_tars(train: Location, val_fraction: float, notes: list[str]) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ BATCH = 32
 """Images decoded from Parquet at once."""
 READ_BYTES = 4 * 2**20
 """Read at once, so that memory does not grow with a file's row groups."""
+_sound: set[tuple[str, str, str]] = set()
+"""File system, path and digest of the files that this process has found to be whole."""
 
 
 def open_parquet(stream: pa.NativeFile, place: Location) -> pq.ParquetFile:
@@ -25,41 +28,60 @@ def open_parquet(stream: pa.NativeFile, place: Location) -> pq.ParquetFile:
     Raises:
         UserError: it is none, or cut off.
     """
+    with damage_named(place, "no whole Parquet file"):
+        parquet = pq.ParquetFile(stream, buffer_size=READ_BYTES, pre_buffer=False, page_checksum_verification=True)
+        str(parquet.schema_arrow)  # names are decoded only when they are asked for
+        return parquet
+
+
+@contextmanager
+def damage_named(place: Location, fault: str) -> Iterator[None]:
+    """What Parquet says of a damaged file, with the file and the fault before it.
+
+    Raises:
+        UserError: the file is damaged.
+        OSError: its bytes cannot be read at all.
+    """
     try:
-        return pq.ParquetFile(stream, buffer_size=READ_BYTES, pre_buffer=False)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{place}: no whole Parquet file: {first_line(error)}") from error
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        place.sha256()  # Arrow tells damage and failing disks or networks apart by their words only
+        raise UserError(f"{place}: {fault}: {first_line(error)}") from error
 
 
 def row_sizes(metadata: pq.FileMetaData, column: str, place: Location) -> np.ndarray:
     """Bytes of each row's ``column`` (int64) as the footer tells: the mean of its row group.
 
     Raises:
-        UserError: the footer tells of rows without bytes.
+        UserError: the footer tells that no row has bytes.
     """
-    sizes, begin = [np.zeros(0, np.int64)], 0
+    index = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == column)
+    sizes, missing = [np.zeros(0, np.int64)], 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
-        chunks = (group.column(i) for i in range(group.num_columns))
-        chunk = next(chunk for chunk in chunks if chunk.path_in_schema == column)
-        end = begin + group.num_rows
-        if chunk.statistics is not None and chunk.statistics.has_null_count and chunk.statistics.null_count:
-            raise UserError(
-                f"{place}: {chunk.statistics.null_count} of the rows {begin} to {end - 1} have no {column};"
-                " wanted the encoded images themselves, not their paths"
-            )
+        chunk = group.column(index)
+        if chunk.statistics is not None and chunk.statistics.has_null_count:
+            missing += chunk.statistics.null_count
         sizes.append(np.full(group.num_rows, chunk.total_uncompressed_size // max(1, group.num_rows), np.int64))
-        begin = end
+    if missing and missing == metadata.num_rows:
+        raise UserError(
+            f"{place}: none of its {missing} rows has {column}; wanted the encoded images themselves, not their paths"
+        )
     return np.concatenate(sizes)
 
 
 @dataclass(frozen=True)
 class RowReader:
-    """Each image is ``column`` of row ``row`` in ``files[file]``; file and row are columns of the listing."""
+    """Each image is ``column`` of row ``row`` in ``files[file]``; file and row are columns of the listing.
+
+    A row without an image is no bytes.
+    """
 
     files: tuple[Location, ...]
     column: str
     """Dotted where it is a field of a struct."""
+    digests: tuple[str, ...] = ()
+    """SHA-256 of each file where they are known; a file is checked before its first row is handed out."""
 
     def read(self, rows: pa.Table) -> Iterator[bytes]:
         """See :class:`varscale.data.sources.listing.Reader`."""
@@ -68,6 +90,8 @@ class RowReader:
         cuts = np.flatnonzero((np.diff(file) != 0) | (np.diff(row) <= 0)) + 1
         for begin, end in zip([0, *cuts], [*cuts, len(row)], strict=True):
             if begin < end:
+                if self.digests:
+                    check_digest(self.files[file[begin]], self.digests[file[begin]])
                 yield from self._pass(self.files[file[begin]], row[begin:end])
 
     def _pass(self, place: Location, wanted: np.ndarray) -> Iterator[bytes]:
@@ -86,15 +110,32 @@ class RowReader:
         self, parquet: pq.ParquetFile, group: int, wanted: np.ndarray, begin: int, place: Location
     ) -> Iterator[bytes]:
         """Rows of one row group that starts at row ``begin``; pages behind the last of them stay unread."""
-        for batch in parquet.iter_batches(BATCH, row_groups=[group], columns=[self.column]):
+        for batch in self._batches(parquet, group, begin, place):
             images = batch.column(0)
             if pa.types.is_struct(images.type):
                 images = images.field(0)
             for row in wanted[(wanted >= begin) & (wanted < begin + len(images))]:
-                image = images[row - begin].as_py()
-                if image is None:
-                    raise UserError(f"{place}: row {row}: no {self.column}; wanted the encoded image, not its path")
-                yield image
+                yield images[row - begin].as_py() or b""
             begin += len(images)
             if begin > wanted[-1]:
                 return
+
+    def _batches(self, parquet: pq.ParquetFile, group: int, begin: int, place: Location) -> Iterator[pa.RecordBatch]:
+        end = begin + parquet.metadata.row_group(group).num_rows
+        with damage_named(place, f"rows {begin} to {end - 1}: damaged"):
+            yield from parquet.iter_batches(BATCH, row_groups=[group], columns=[self.column])
+
+
+def check_digest(place: Location, sha256: str) -> None:
+    """Read a file through and compare its digest, once a process.
+
+    Raises:
+        UserError: it is another.
+    """
+    known = (place.filesystem.type_name, place.path, sha256)
+    if known in _sound:
+        return
+    found = place.sha256()
+    if found != sha256:
+        raise UserError(f"{place}: damaged or changed: its SHA-256 is {found}; wanted the manifest's {sha256}")
+    _sound.add(known)

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from varscale.data.schema import IMAGE_SCHEMA, SPLITS, Shard, read_image_manifest
 from varscale.data.sources.listing import Source, listed
 from varscale.data.sources.reading import in_order, read_threads
-from varscale.data.sources.rows import RowReader, open_parquet, row_sizes
+from varscale.data.sources.rows import RowReader, damage_named, open_parquet, row_sizes
 from varscale.errors import UserError
 from varscale.locations import Location
 
@@ -25,25 +25,29 @@ def open_shards(place: Location) -> Source:
 
     def look(item: tuple[int, tuple[str, Shard]]) -> pa.Table:
         number, (split, shard) = item
-        return _rows(place / shard.file, number, split, shard.rows, len(manifest.classes))
+        return _rows(place / shard.file, number, split, shard, len(manifest.classes))
 
     tables = list(in_order(look, enumerate(shards), read_threads(place)))
     if not tables:
         raise UserError(f"{place}: its manifest names no shard")
     left_out = [f"{manifest.rejected} images were left out when these shards were made"] if manifest.rejected else []
-    reader = RowReader(tuple(place / shard.file for _, shard in shards), "image")
+    files, digests = zip(*((place / shard.file, shard.sha256) for _, shard in shards), strict=True)
+    reader = RowReader(files, "image", digests)
     return listed(place, pa.concat_tables(tables), manifest.classes, left_out, reader)
 
 
-def _rows(place: Location, number: int, split: str, count: int, classes: int) -> pa.Table:
+def _rows(place: Location, number: int, split: str, shard: Shard, classes: int) -> pa.Table:
     """The listing's rows of a shard, which is ``number`` among the reader's files."""
+    if place.size() != shard.bytes:
+        raise UserError(f"{place}: damaged: {place.size()} bytes; wanted the manifest's {shard.bytes}")
     with place.open() as stream:
         parquet = open_parquet(stream, place)
         if not parquet.schema_arrow.equals(IMAGE_SCHEMA):
             raise UserError(f"{place}: columns {', '.join(parquet.schema_arrow.names)}; wanted those of an image shard")
-        if parquet.metadata.num_rows != count:
-            raise UserError(f"{place}: {parquet.metadata.num_rows} rows; wanted the manifest's {count}")
-        table = parquet.read(columns=["key", "label"])
+        if parquet.metadata.num_rows != shard.rows:
+            raise UserError(f"{place}: {parquet.metadata.num_rows} rows; wanted the manifest's {shard.rows}")
+        with damage_named(place, "keys or labels: damaged"):
+            table = parquet.read(columns=["key", "label"])
         sizes = row_sizes(parquet.metadata, "image", place)
     wrong = pc.or_(pc.less(table["label"], 0), pc.greater_equal(table["label"], classes)).fill_null(True)
     if pc.any(wrong, min_count=0).as_py():
@@ -52,10 +56,10 @@ def _rows(place: Location, number: int, split: str, count: int, classes: int) ->
     return pa.table(
         {
             "key": table["key"],
-            "split": pa.repeat(split, count),
+            "split": pa.repeat(split, shard.rows),
             "label": table["label"],
             "size": pa.array(sizes, pa.int64()),
-            "file": pa.repeat(pa.scalar(number, pa.int32()), count),
-            "row": pa.array(np.arange(count), pa.int32()),
+            "file": pa.repeat(pa.scalar(number, pa.int32()), shard.rows),
+            "row": pa.array(np.arange(shard.rows), pa.int32()),
         }
     )

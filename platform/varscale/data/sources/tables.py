@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from varscale.data.sources.listing import Source, drawn_splits, listed
 from varscale.data.sources.reading import in_order, read_threads
-from varscale.data.sources.rows import RowReader, open_parquet, row_sizes
+from varscale.data.sources.rows import RowReader, damage_named, open_parquet, row_sizes
 from varscale.errors import UserError
 from varscale.locations import Location
 
@@ -21,6 +22,8 @@ LABELS = ("label", "labels")
 SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
 SPLIT = re.compile(f"({'|'.join(SPLITS)})(?![a-z])")
 BYTES = "image.bytes"
+MOST_CLASSES = 1_000_000
+"""Larger labels where there are no names are something else than classes."""
 WANTED = "wanted image: struct<bytes: binary, path: string> and label (or labels): an integer"
 
 
@@ -35,6 +38,8 @@ class _File:
     """train, val, test, or nothing where the name says none."""
     names: tuple[str, ...] | None
     """Class names, where the schema has them."""
+    fault: str
+    """What keeps Hugging Face's metadata from being read; nothing where they are sound or not there."""
     labels: pa.ChunkedArray
     """int64, by row; unchecked."""
     sizes: np.ndarray
@@ -53,11 +58,11 @@ def open_tables(place: Location, paths: dict[str, Location], val_fraction: float
     """
     found = list(in_order(lambda item: _look(*item), paths.items(), read_threads(place)))
     files, more = _splits(place, found, val_fraction)
-    classes = _classes([file for file, _ in files])
+    classes, faults = _classes([file for file, _ in files])
     rows = pa.concat_tables([_rows(number, *file) for number, file in enumerate(files)])
     if not any(split == "val" for _, split in files):
         rows = rows.set_column(1, "split", drawn_splits(rows["key"], val_fraction))
-    return listed(place, rows, classes, notes + more, RowReader(tuple(file.place for file, _ in files), BYTES))
+    return listed(place, rows, classes, notes + more + faults, RowReader(tuple(file.place for file, _ in files), BYTES))
 
 
 def _look(path: str, place: Location) -> _File:
@@ -65,13 +70,20 @@ def _look(path: str, place: Location) -> _File:
     with place.open() as stream:
         parquet = open_parquet(stream, place)
         label = _label_column(parquet.schema_arrow, place)
+        with damage_named(place, f"column {label}: damaged"):
+            labels = parquet.read(columns=[label])[label]
+        sizes = row_sizes(parquet.metadata, BYTES, place)
+        if len(labels) != len(sizes):
+            raise UserError(f"{place}: damaged: {len(labels)} labels for the {len(sizes)} rows of its row groups")
+        names, fault = _class_names(parquet.schema_arrow, label)
         return _File(
             place=place,
             stem=str(PurePosixPath(path).with_suffix("")),
             split=_named_split(path),
-            names=_class_names(parquet.schema_arrow, label),
-            labels=parquet.read(columns=[label])[label].cast(pa.int64()),
-            sizes=row_sizes(parquet.metadata, BYTES, place),
+            names=names,
+            fault=fault,
+            labels=_as_int64(labels, place),
+            sizes=sizes,
         )
 
 
@@ -85,6 +97,15 @@ def _label_column(schema: pa.Schema, place: Location) -> str:
     return label
 
 
+def _as_int64(labels: pa.ChunkedArray, place: Location) -> pa.ChunkedArray:
+    if labels.type == pa.uint64():
+        too_large = pc.greater(labels, pa.scalar(2**63 - 1, pa.uint64())).fill_null(False)
+        row = pc.index(too_large, True).as_py()
+        if row >= 0:
+            raise UserError(f"{place}: row {row}: label {labels[row]}; wanted 0 to {MOST_CLASSES - 1}")
+    return labels.cast(pa.int64())
+
+
 def _named_split(path: str) -> str:
     """The split that a file's name begins with, or else a folder's above it."""
     for part in reversed(PurePosixPath(path).parts):
@@ -93,12 +114,23 @@ def _named_split(path: str) -> str:
     return ""
 
 
-def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
-    """The names of a ClassLabel as Hugging Face's data sets write them into the schema, if they did."""
+def _class_names(schema: pa.Schema, label: str) -> tuple[tuple[str, ...] | None, str]:
+    """The names of a ClassLabel as Hugging Face's data sets write them into the schema, if they did; and the fault."""
     text = (schema.metadata or {}).get(b"huggingface")
-    features = json.loads(text).get("info", {}).get("features", {}) if text else {}
-    names = features.get(label, {}).get("names")
-    return tuple(names) if names else None
+    if text is None:
+        return None, ""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None, "no JSON"
+    for field in ("info", "features", label):
+        if not isinstance(found, dict) or not isinstance(found.get(field), dict):
+            return None, f"no '{field}'"
+        found = found[field]
+    names = found.get("names") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None, "'names' are no list of words"
+    return (tuple(names) or None), ""
 
 
 def _splits(place: Location, found: list[_File], val_fraction: float) -> tuple[list[tuple[_File, str]], list[str]]:
@@ -119,13 +151,16 @@ def _splits(place: Location, found: list[_File], val_fraction: float) -> tuple[l
     return files + [(file, "val") for file in held["test"]], [*notes, "the test files are the val split"]
 
 
-def _classes(files: list[_File]) -> tuple[str, ...]:
-    """The class names that all files agree on, after a look at every label; numbers where there are no names."""
-    first = files[0]
-    count = len(first.names) if first.names is not None else 2**31 - 1  # labels are int32
+def _classes(files: list[_File]) -> tuple[tuple[str, ...], list[str]]:
+    """The class names, after a look at every label; numbers where there are no names. And notes on why not."""
+    faults = [
+        f"{file.place}: 'huggingface' metadata: {file.fault}; classes are named by their numbers"
+        for file in files
+        if file.fault
+    ]
+    names = None if faults else _agreed_names(files)
+    count = MOST_CLASSES if names is None else len(names)
     for file in files:
-        if file.names != first.names:
-            raise UserError(f"{file.place}: other class names in its schema than in {first.place.name}")
         wrong = pc.or_(pc.less(file.labels, 0), pc.greater_equal(file.labels, count)).fill_null(True)
         if pc.any(wrong, min_count=0).as_py():
             row = pc.index(wrong, True).as_py()
@@ -133,10 +168,22 @@ def _classes(files: list[_File]) -> tuple[str, ...]:
             raise UserError(
                 f"{file.place}: row {row}: label {'null' if value is None else value}; wanted 0 to {count - 1}"
             )
-    if first.names is not None:
-        return first.names
+    if names is not None:
+        return names, []
     highest = max((pc.max(file.labels).as_py() for file in files if len(file.labels)), default=-1)
-    return tuple(str(label) for label in range(highest + 1))
+    return tuple(str(label) for label in range(highest + 1)), faults
+
+
+def _agreed_names(files: list[_File]) -> tuple[str, ...] | None:
+    """The class names that all files agree on."""
+    first = files[0]
+    for file in files:
+        if file.names != first.names:
+            raise UserError(f"{file.place}: other class names in its schema than in {first.place.name}")
+    repeated = [name for name, count in Counter(first.names or ()).items() if count > 1]
+    if repeated:
+        raise UserError(f"{first.place}: class name '{repeated[0]}' is there more than once in its schema")
+    return first.names
 
 
 def _rows(number: int, file: _File, split: str) -> pa.Table:

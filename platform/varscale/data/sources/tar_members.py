@@ -64,6 +64,11 @@ def check_uncompressed(head: bytes, shown: str) -> None:
             raise UserError(f"{shown}: compressed with {name}; images are read in place, so uncompress it first")
 
 
+def begins_tar(head: bytes) -> bool:
+    """Whether a file is a tar by its first block."""
+    return len(head) == BLOCK and (not head.strip(b"\0") or _sound(head))
+
+
 def members(headers: Headers, start: int, stop: int, shown: str) -> Iterator[Member]:
     """The members of a tar from byte ``start`` to ``stop``, in order; folders are left out.
 
