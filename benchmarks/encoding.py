@@ -14,7 +14,6 @@ what memory grows by, in the worker and its processes (which hold torch here, si
 from __future__ import annotations
 
 import functools
-import io
 import multiprocessing
 import os
 import statistics
@@ -30,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from photographs import decoders, photograph
 from PIL import Image
 from published import ROOT, cell, in_fresh_process, print_table, seconds
 
@@ -61,16 +61,8 @@ EMOJI = ROOT / "studies" / "data" / "emoji32"
 
 
 def photos(size: tuple[int, int], count: int) -> list[bytes]:
-    """Smooth colours under fine noise: about 75 kB each at 500×375, where ImageNet's have 110."""
-    rng, found = np.random.default_rng(0), []
-    width, height = size
-    for _ in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (height // 12, width // 12, 3), np.uint8))
-        pixels = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)) + rng.normal(0, 6, (height, width, 1))
-        stream = io.BytesIO()
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
-        found.append(stream.getvalue())
-    return found
+    """JPEGs of this width and height."""
+    return [photograph(seed, *size) for seed in range(count)]
 
 
 def write_shards(folder: Path, images: list[bytes], size: tuple[int, int]) -> ImageShards:
@@ -176,34 +168,6 @@ def _threads(cutter: Any, count: int) -> ThreadPoolExecutor:
     """What views were made by before processes."""
     views_module._here = cutter
     return ThreadPoolExecutor(count)
-
-
-Decoder = Callable[[bytes], np.ndarray]
-
-
-def decoders() -> dict[str, Decoder]:
-    """Those installed here, by name."""
-    found: dict[str, Decoder] = {"Pillow": lambda data: np.asarray(Image.open(io.BytesIO(data)))}
-    try:
-        import simplejpeg
-
-        found["simplejpeg"] = simplejpeg.decode_jpeg
-    except ImportError:
-        pass
-    try:
-        import cv2
-
-        cv2.setNumThreads(1)
-        found["OpenCV"] = lambda data: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except ImportError:
-        pass
-    try:
-        import turbojpeg
-
-        found["PyTurboJPEG"] = turbojpeg.TurboJPEG().decode
-    except (ImportError, RuntimeError):
-        pass
-    return found
 
 
 def bare_loop(name: str, images: list[bytes], resize: bool) -> tuple[float, float]:

@@ -18,7 +18,6 @@ this benchmark imports and the command does not.
 
 from __future__ import annotations
 
-import io
 import math
 import multiprocessing
 import os
@@ -31,6 +30,7 @@ from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
+from photographs import decoders, photograph
 from PIL import Image
 from published import median_seconds, print_table, seconds
 
@@ -38,24 +38,9 @@ from varscale.data.images import decode, encode, resize_shorter
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.study.cluster import connected
 
-Decoder = Callable[[bytes], Image.Image]
 SIDE, QUALITY = 256, 95
 PHOTOS = 200
 IMAGES = 10_000
-
-
-def photograph(seed: int, width: int = 500, height: int = 375) -> bytes:
-    """A JPEG whose spectrum falls as that of photographs does."""
-    rng = np.random.default_rng(seed)
-    pixels = np.full((height, width, 3), 128, np.float32)
-    for cells in (4, 16, 64, 256):
-        coarse = rng.normal(0, 190 / cells**0.5, (cells, cells, 3)).astype(np.float32)
-        for channel in range(3):
-            layer = Image.fromarray(coarse[:, :, channel]).resize((width, height), Image.Resampling.BICUBIC)
-            pixels[:, :, channel] += np.asarray(layer)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
 
 
 def make_source(folder: Path, photographs: list[Path], images: int) -> None:
@@ -66,37 +51,12 @@ def make_source(folder: Path, photographs: list[Path], images: int) -> None:
         os.link(photographs[i % len(photographs)], place)
 
 
-def decoders() -> dict[str, Decoder]:
-    """What can be imported here, by name."""
-    found: dict[str, Decoder] = {"Pillow": decode}
-    try:
-        import simplejpeg
-
-        found["simplejpeg"] = lambda data: Image.fromarray(simplejpeg.decode_jpeg(data))
-    except ImportError:
-        pass
-    try:
-        import cv2
-
-        cv2.setNumThreads(1)
-        rgb = cv2.IMREAD_COLOR_RGB
-        found["OpenCV"] = lambda data: Image.fromarray(cv2.imdecode(np.frombuffer(data, np.uint8), rgb))
-    except ImportError:
-        pass
-    try:
-        import turbojpeg
-
-        turbo = turbojpeg.TurboJPEG()
-        found["PyTurboJPEG"] = lambda data: Image.fromarray(turbo.decode(data, pixel_format=turbojpeg.TJPF_RGB))
-    except (ImportError, RuntimeError):  # the library it wraps is apart
-        pass
-    return found
-
-
 def bare_loop(decoder: str, paths: list[Path]) -> int:
     """Decode, resize, encode; the bytes made."""
     read = decoders()[decoder]
-    return sum(len(encode(resize_shorter(read(path.read_bytes()), SIDE), True, QUALITY)) for path in paths)
+    return sum(
+        len(encode(resize_shorter(Image.fromarray(read(path.read_bytes())), SIDE), True, QUALITY)) for path in paths
+    )
 
 
 def written(folder: Path, work: Callable[[], object]) -> float:

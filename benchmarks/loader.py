@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from photographs import photograph
 from PIL import Image
 from published import SCALES_256, Memory, cell, in_fresh_process, print_table, seconds
 from train_step import _engine
@@ -118,16 +119,11 @@ def large_tokens(folder: Path) -> Path:
 
 
 def jpegs(folder: Path) -> Path:
-    """Image shards of JPEGs as large as ImageNet's usual ones; soft noise, about 60 kB each."""
-    rng, shards = np.random.default_rng(0), []
+    """Image shards of JPEGs as large as ImageNet's usual ones."""
+    shards = []
     folder.mkdir()
     width, height = JPEG_SIZE
-    pictures = []
-    for _ in range(100):
-        coarse = Image.fromarray(rng.integers(0, 255, (height // 8, width // 8, 3), dtype=np.uint8))
-        stream = io.BytesIO()
-        coarse.resize(JPEG_SIZE, Image.Resampling.BICUBIC).save(stream, "JPEG", quality=95)
-        pictures.append(stream.getvalue())
+    pictures = [photograph(seed, width, height) for seed in range(100)]
     rows = JPEGS // JPEG_SHARDS
     for number in range(JPEG_SHARDS):
         path = folder / f"train-{number}.parquet"

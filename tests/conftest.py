@@ -70,3 +70,29 @@ def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             suffix = "jpg" if i % 2 else "png"
             Image.fromarray(pixels).save(folder / label / f"{i:03d}.{suffix}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def image_set(picture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pictures as image shards, their shorter side 18 px. Not to be changed: take a copy."""
+    from varscale.data.ingest import IngestOptions, ingest
+
+    folder = tmp_path_factory.mktemp("image_set") / "images"
+    ingest(picture_folder, folder, IngestOptions(size=18))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an untrained tokenizer of shape TINY."""
+    import torch
+    from crafted import TINY
+
+    from varscale.models.store import save_model
+    from varscale.models.vqvae import VQVAE
+
+    torch.manual_seed(0)
+    model = VQVAE(TINY)
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.safetensors"
+    save_model(path, model, model.state_dict(), {})
+    return path

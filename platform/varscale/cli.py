@@ -205,6 +205,7 @@ def tokenise(
     """Encode image shards once, in several views, into token shards; run again, an interrupted one goes on."""
     from dataclasses import replace
 
+    from varscale.data.assembly import check_apart
     from varscale.data.encoder import TokeniseJob
     from varscale.data.images import ViewRule
     from varscale.data.tokenise import begin, make
@@ -219,8 +220,7 @@ def tokenise(
     if patch_nums and tokenizer.suffix == SUFFIX:
         raise UserError(f"--patch-nums {patch_nums}: only for a released .pth; {tokenizer} holds its own scales")
     images, target = Location.of(shards), Location.of(dest)
-    if target.overlaps(images):
-        raise UserError(f"{target}: source and destination are the same or inside each other")
+    check_apart(images, target)
     rule = ViewRule(load_model(tokenizer, VQVAE, scales).model.cfg.image_size, resize_ratio, flip)
     job = TokeniseJob(images, tokenizer.resolve(), rule, views, seed, scales, cpus)
     begun = begin(job, target)  # what is wrong with them is said before Ray starts

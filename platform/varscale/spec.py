@@ -64,6 +64,11 @@ class Data(Section):
     val_fraction: float = Field(0.1, gt=0, lt=1)
     """Share of validation images where the source has no train and val folders."""
 
+    @property
+    def cache_bytes(self) -> int:
+        """``cache_gib`` in bytes."""
+        return round(self.cache_gib * 2**30)
+
 
 class PretrainedTokenizer(Section):
     """A tokenizer that exists."""

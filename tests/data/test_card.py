@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from crafted import shard, token_manifest
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,8 +19,6 @@ from varscale.data.cards.text import image_text
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.schema import (
     IMAGE_SCHEMA,
-    Shard,
-    TokenManifest,
     read_image_manifest,
     token_schema,
     write_manifest,
@@ -183,21 +182,7 @@ def test_a_card_of_tokens_tells_how_codes_are_used_by_scale(tmp_path: Path) -> N
     schema = token_schema(5)
     with pa.ipc.new_file(str(path), schema) as writer:
         writer.write_batch(pa.record_batch(columns, schema=schema))
-    place = Location.of(path)
-    manifest = TokenManifest(
-        classes=("x", "y"),
-        splits={"train": (Shard(file=path.name, rows=4, bytes=place.size(), sha256=place.sha256()),)},
-        views={"train": 2},
-        vocab_size=8,
-        patch_nums=(1, 2),
-        image_size=16,
-        resize_ratio=1.125,
-        flip=False,
-        seed=0,
-        data_fingerprint="d",
-        tokenizer_fingerprint="t",
-        key="",
-    )
+    manifest = token_manifest({"train": (shard(path, 4),)}, views={"train": 2}, vocab_size=8, patch_nums=(1, 2))
     folder = Location.of(tmp_path)
     write_manifest(folder, manifest)
     answer = json.loads(show(folder, None, as_json=True))

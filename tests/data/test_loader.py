@@ -15,22 +15,19 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 import torch
+from crafted import image_manifest, shard, token_manifest
 
 from varscale.data.batches import TokenBatches
 from varscale.data.loader import ImageShards, TokenShards, check_sides
 from varscale.data.schema import (
     IMAGE_SCHEMA,
-    ImageManifest,
-    Record,
     Shard,
-    TokenManifest,
     read_token_manifest,
     token_schema,
     write_manifest,
 )
 from varscale.errors import UserError
 from varscale.locations import Location
-from varscale.storage import sha256_file
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +39,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 IMAGES, VIEWS, LENGTH = 50, 3, 21
 ROW_GROUP = 4
-
-
-def shard(path: Path, rows: int) -> Shard:
-    return Shard(file=path.name, rows=rows, bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
 def token_table(images: range, views: int, **changed: Any) -> pa.Table:
@@ -68,21 +61,9 @@ def write_arrow(path: Path, table: pa.Table, **options: Any) -> None:
 
 
 def write_token_manifest(folder: Path, splits: dict[str, tuple[Shard, ...]], vocab_size: int = 6000) -> None:
-    manifest = TokenManifest(
-        classes=tuple("abcde"),
-        splits=splits,
-        views={"train": VIEWS, "val": 1},
-        vocab_size=vocab_size,
-        patch_nums=(1, 2, 4),
-        image_size=16,
-        resize_ratio=1.125,
-        flip=False,
-        seed=0,
-        data_fingerprint="d",
-        tokenizer_fingerprint="t",
-        key="k",
-    )
-    write_manifest(Location.of(folder), manifest)
+    views = {"train": VIEWS, "val": 1}
+    fields = {"classes": tuple("abcde"), "views": views, "vocab_size": vocab_size, "patch_nums": (1, 2, 4)}
+    write_manifest(Location.of(folder), token_manifest(splits, **fields))
 
 
 @pytest.fixture
@@ -275,17 +256,7 @@ def write_images(folder: Path, tables: list[pa.Table]) -> Path:
             table, path, row_group_size=ROW_GROUP, compression="none", use_dictionary=False, write_page_checksum=True
         )
         shards.append(shard(path, table.num_rows))
-    manifest: Record = ImageManifest(
-        classes=tuple("abcde"),
-        splits={"train": tuple(shards)},
-        counts={"train": (0,) * 5},
-        source="s",
-        options={},
-        rejected=0,
-        fingerprint="f",
-        key="k",
-    )
-    write_manifest(Location.of(folder), manifest)
+    write_manifest(Location.of(folder), image_manifest({"train": tuple(shards)}, classes=tuple("abcde")))
     return folder
 
 

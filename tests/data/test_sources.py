@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from crafted import image_manifest, shard
 
-from varscale.data.schema import IMAGE_SCHEMA, ImageManifest, Shard, write_manifest
+from varscale.data.schema import IMAGE_SCHEMA, write_manifest
 from varscale.data.sources import Source, open_source
 from varscale.errors import UserError
 from varscale.locations import Location
@@ -406,20 +407,9 @@ def write_shards(folder: Path, keys: dict[str, list[str]]) -> dict[str, bytes]:
             made = pa.Table.from_pylist(rows, IMAGE_SCHEMA)
             options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
             pq.write_table(made, folder / name, row_group_size=7, **options)
-            shard = Location.of(folder / name)
-            shards.append(Shard(file=name, rows=len(part), bytes=shard.size(), sha256=shard.sha256()))
+            shards.append(shard(folder / name, len(part)))
         splits[split] = tuple(shards)
-    manifest = ImageManifest(
-        classes=("x", "y", "z"),
-        splits=splits,
-        counts={},
-        source="s",
-        options={},
-        rejected=2,
-        fingerprint="",
-        key="",
-    )
-    write_manifest(Location.of(folder), manifest)
+    write_manifest(Location.of(folder), image_manifest(splits, classes=("x", "y", "z"), rejected=2))
     return images
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from crafted import shard
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -25,7 +26,6 @@ from varscale.data.schema import (
     MANIFEST,
     REJECTS,
     ImageManifest,
-    Shard,
     read_image_manifest,
     write_manifest,
 )
@@ -85,8 +85,7 @@ def rewrite(folder: Path, split: str, change: Callable[[list[dict]], list[dict]]
 def renew(folder: Path, split: str, rows: int) -> None:
     path = path_of(folder, split)
     old = read_image_manifest(Location.of(folder))
-    shard = Shard(file=path.name, rows=rows, bytes=path.stat().st_size, sha256=Location.of(path).sha256())
-    new = old.model_copy(update={"splits": old.splits | {split: (shard,)}})
+    new = old.model_copy(update={"splits": old.splits | {split: (shard(path, rows),)}})
     tables = {s: pq.read_table(path_of(folder, s)).to_pylist() for s in new.splits}
     total = sum(row_digest(s, r["key"], r["label"], r["image"]) for s, table in tables.items() for r in table)
     counts = {s: tuple(sum(r["label"] == label for r in table) for label in range(2)) for s, table in tables.items()}

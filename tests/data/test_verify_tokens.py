@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from crafted import shard, token_manifest
 
 from varscale.data.assembly import Assembly
 from varscale.data.checks.verify import Verdict, verify
 from varscale.data.encoder import TokeniseJob
 from varscale.data.images import ViewRule
 from varscale.data.ingest import IngestOptions, ingest
-from varscale.data.schema import MANIFEST, Shard, TokenManifest, read_token_manifest, token_schema, write_manifest
+from varscale.data.schema import MANIFEST, Shard, read_token_manifest, token_schema, write_manifest
 from varscale.data.tokenise import tokenise
 from varscale.errors import UserError
 from varscale.locations import Location
@@ -44,23 +45,8 @@ def write_tokens(folder: Path, change: Callable[[str, Columns], None] = lambda s
         }
         change(split, columns)
         splits[split] = (write_shard(folder / f"{split}-00000.arrow", columns),)
-    write_manifest(
-        Location.of(folder),
-        TokenManifest(
-            classes=("a", "b"),
-            splits=splits,
-            views=VIEWS,
-            vocab_size=VOCAB,
-            patch_nums=PATCH_NUMS,
-            image_size=16,
-            resize_ratio=1.125,
-            flip=False,
-            seed=0,
-            data_fingerprint="d",
-            tokenizer_fingerprint="t",
-            key="",
-        ),
-    )
+    fields = {"views": VIEWS, "vocab_size": VOCAB, "patch_nums": PATCH_NUMS}
+    write_manifest(Location.of(folder), token_manifest(splits, **fields))
     return folder
 
 
@@ -76,8 +62,7 @@ def write_shard(
         for part in range(parts):
             start, stop = (len(batch) * i // parts for i in (part, part + 1))
             writer.write_batch(batch.slice(start, stop - start))
-    place = Location.of(path)
-    return Shard(file=path.name, rows=len(batch), bytes=place.size(), sha256=place.sha256())
+    return shard(path, len(batch))
 
 
 def in_train(column: str, row: int, value: Any) -> Callable[[str, Columns], None]:

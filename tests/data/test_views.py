@@ -14,17 +14,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from crafted import image_manifest, shard
 from PIL import Image
 
 from varscale.data import views as views_module
 from varscale.data.images import ViewRule, training_view
 from varscale.data.loader import ImageShards
 from varscale.data.order import SampleOrder
-from varscale.data.schema import IMAGE_SCHEMA, ImageManifest, Shard, write_manifest
+from varscale.data.schema import IMAGE_SCHEMA, write_manifest
 from varscale.data.views import TrainingViews
 from varscale.errors import EnvironmentalError, UserError
 from varscale.locations import Location
-from varscale.storage import sha256_file
 
 IMAGES, BATCH, SEED = 40, 12, 3
 RULE = ViewRule(16, flip=True)
@@ -50,18 +50,8 @@ def write_images(folder: Path, images: list[bytes]) -> Path:
         }
         path = folder / f"train-{number}.parquet"
         pq.write_table(pa.table(columns, IMAGE_SCHEMA), path, row_group_size=4, write_page_checksum=True)
-        shards.append(Shard(file=path.name, rows=len(rows), bytes=path.stat().st_size, sha256=sha256_file(path)))
-    manifest = ImageManifest(
-        classes=tuple("abcde"),
-        splits={"train": tuple(shards)},
-        counts={"train": (0,) * 5},
-        source="",
-        options={},
-        rejected=0,
-        fingerprint="",
-        key="",
-    )
-    write_manifest(Location.of(folder), manifest)
+        shards.append(shard(path, len(rows)))
+    write_manifest(Location.of(folder), image_manifest({"train": tuple(shards)}, classes=tuple("abcde")))
     return folder
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from crafted import TINY
 from training_log import Log
 
 from lawfit import schema
@@ -18,46 +19,27 @@ from varscale.data.batches import TokenBatches
 from varscale.data.encoded import EncodedBatches
 from varscale.data.encoder import TokeniseJob
 from varscale.data.images import ViewRule
-from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.loader import ImageShards, TokenShards
 from varscale.data.tokenise import tokenise
 from varscale.data.views import TrainingViews
 from varscale.locations import Location
-from varscale.models.store import load_model, save_model
+from varscale.models.store import load_model
 from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
 from varscale.plan import Cell, Inputs, make_plan
-from varscale.shapes import VQVAEConfig
 from varscale.study_file import load_study
 from varscale.train import loop
 from varscale.train.engine import EngineSettings, ZeroEngine
 
 ROOT = Path(__file__).resolve().parents[2]
-SHAPE = VQVAEConfig(32, 4, 8, (1, 2), 1, (1, 2, 4, 8), norm_groups=4)
 RULE = ViewRule(16, flip=True)
 EPOCHS, BATCH, SAVED = 3, 16, 5
 
 
 @pytest.fixture(scope="module")
-def images(picture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("encoding") / "images"
-    ingest(picture_folder, folder, IngestOptions(size=18))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    model = VQVAE(SHAPE)
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.safetensors"
-    save_model(path, model, model.state_dict(), {})
-    return path
-
-
-@pytest.fixture(scope="module")
-def cell(images: Path) -> Cell:
+def cell(image_set: Path) -> Cell:
     """Three epochs and a little, with dropped labels and paths: noise must not depend on where tokens come from."""
-    seen = EPOCHS * len(ImageShards(images, "train"))
+    seen = EPOCHS * len(ImageShards(image_set, "train"))
     study = load_study(
         ROOT / "studies" / "quickstart.yaml",
         [
@@ -70,22 +52,22 @@ def cell(images: Path) -> Cell:
             "evaluation.points=3",
         ],
     )
-    planned = make_plan(study, Inputs(2, SHAPE.vocab_size, SHAPE.z_channels, SHAPE.patch_nums, "t"))[0]
+    planned = make_plan(study, Inputs(2, TINY.vocab_size, TINY.z_channels, TINY.patch_nums, "t"))[0]
     return dataclasses.replace(planned, seed=5)
 
 
 @pytest.fixture(scope="module")
-def tokens(images: Path, tokenizer: Path, cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tokens(image_set: Path, tiny_tokenizer: Path, cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As many views as epochs."""
     folder, threads = tmp_path_factory.mktemp("tokens") / "tokens", torch.get_num_threads()
-    tokenise(TokeniseJob(Location.of(images), tokenizer, RULE, EPOCHS, cell.seed), Location.of(folder))
+    tokenise(TokeniseJob(Location.of(image_set), tiny_tokenizer, RULE, EPOCHS, cell.seed), Location.of(folder))
     torch.set_num_threads(threads)
     return folder
 
 
 @contextmanager
-def fresh(cell: Cell, images: Path, tokenizer: Path, rank: int = 0, ranks: int = 1) -> Iterator[EncodedBatches]:
-    shards, model = ImageShards(images, "train"), load_model(tokenizer, VQVAE).model
+def fresh(cell: Cell, image_set: Path, tiny_tokenizer: Path, rank: int = 0, ranks: int = 1) -> Iterator[EncodedBatches]:
+    shards, model = ImageShards(image_set, "train"), load_model(tiny_tokenizer, VQVAE).model
     with TrainingViews(shards, RULE, cell.seed, cell.batch, cell.batch // ranks, rank, cpus=2) as views:
         yield EncodedBatches(views, shards.labels, model)
 
@@ -94,7 +76,7 @@ def train(
     cell: Cell,
     batches: loop.Batches,
     tokens: Path,
-    tokenizer: Path,
+    tiny_tokenizer: Path,
     place: loop.Place,
     start: Path | None = None,
     save: Path | None = None,
@@ -102,7 +84,7 @@ def train(
     torch.manual_seed(0)
     model = VAR(cell.var)
     init_weights(model, adaln_gamma=0.5)
-    quantizer = load_model(tokenizer, VQVAE).model.requires_grad_(False).quantize
+    quantizer = load_model(tiny_tokenizer, VQVAE).model.requires_grad_(False).quantize
     engine = ZeroEngine(model, EngineSettings.of(cell), place.device)
     first = engine.load(start)["step"] if start else 0
     log = Log(lambda step: engine.save(save, {"step": step}) if save and step == SAVED else None)
@@ -123,8 +105,8 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def test_fresh_crops_train_as_their_tokens_do_to_the_last_bit(
     alone: loop.Place,
     cell: Cell,
-    images: Path,
-    tokenizer: Path,
+    image_set: Path,
+    tiny_tokenizer: Path,
     tokens: Path,
     tmp_path: Path,
     kept: bool,
@@ -132,11 +114,11 @@ def test_fresh_crops_train_as_their_tokens_do_to_the_last_bit(
 ) -> None:
     monkeypatch.setattr(views_module, "KEPT_BYTES", 2**30 if kept else 0)  # threads, or processes
     once = TokenBatches(TokenShards(tokens, "train"), cell.seed, cell.batch, cell.batch, 0)
-    cached_log, cached = train(cell, once, tokens, tokenizer, alone)
-    with fresh(cell, images, tokenizer) as batches:
-        log, weights = train(cell, batches, tokens, tokenizer, alone, save=tmp_path)
-    with fresh(cell, images, tokenizer) as batches:
-        resumed_log, resumed = train(cell, batches, tokens, tokenizer, alone, start=tmp_path)
+    cached_log, cached = train(cell, once, tokens, tiny_tokenizer, alone)
+    with fresh(cell, image_set, tiny_tokenizer) as batches:
+        log, weights = train(cell, batches, tokens, tiny_tokenizer, alone, save=tmp_path)
+    with fresh(cell, image_set, tiny_tokenizer) as batches:
+        resumed_log, resumed = train(cell, batches, tokens, tiny_tokenizer, alone, start=tmp_path)
     assert losses(log) == losses(cached_log)
     assert losses(resumed_log)[-1] == losses(log)[-1]
     assert same(weights, cached)
@@ -144,12 +126,12 @@ def test_fresh_crops_train_as_their_tokens_do_to_the_last_bit(
 
 
 def test_fresh_crops_go_on_where_cached_views_begin_again(
-    cell: Cell, images: Path, tokenizer: Path, tokens: Path
+    cell: Cell, image_set: Path, tiny_tokenizer: Path, tokens: Path
 ) -> None:
     shards = TokenShards(tokens, "train")
     once = TokenBatches(shards, cell.seed, cell.batch, cell.batch, 0)
     first_of_epoch_3 = -(-EPOCHS * len(shards) // BATCH)
-    with fresh(cell, images, tokenizer) as batches:
+    with fresh(cell, image_set, tiny_tokenizer) as batches:
         tokens_of = [(batches.take(step), once.take(step)) for step in (0, first_of_epoch_3)]
     assert all(torch.equal(ours[1], theirs[1]) for ours, theirs in tokens_of)
     assert torch.equal(tokens_of[0][0][0], tokens_of[0][1][0])
@@ -157,14 +139,14 @@ def test_fresh_crops_go_on_where_cached_views_begin_again(
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_ranks_encode_slices_of_the_same_batch(cell: Cell, images: Path, tokenizer: Path, ranks: int) -> None:
-    with fresh(cell, images, tokenizer) as batches:
+def test_ranks_encode_slices_of_the_same_batch(cell: Cell, image_set: Path, tiny_tokenizer: Path, ranks: int) -> None:
+    with fresh(cell, image_set, tiny_tokenizer) as batches:
         tokens, labels = batches.take(7)
     assert (tokens.dtype, labels.dtype) == (torch.int64, torch.int64)
     assert not tokens.is_inference()
     share = BATCH // ranks
     for rank in range(ranks):
-        with fresh(cell, images, tokenizer, rank, ranks) as batches:
+        with fresh(cell, image_set, tiny_tokenizer, rank, ranks) as batches:
             ours = batches.take(7)
         part = slice(rank * share, (rank + 1) * share)
         assert np.array_equal(ours[0], tokens[part])

@@ -19,6 +19,16 @@ UNFINISHED = "unfinished"
 PLAN = "plan.json"
 
 
+def check_apart(source: Location, dest: Location) -> None:
+    """Refuse to make a data set where its source is.
+
+    Raises:
+        UserError: the two are one place, or one lies inside the other.
+    """
+    if dest.overlaps(source):
+        raise UserError(f"{dest}: source and destination are the same or inside each other")
+
+
 @dataclass(frozen=True)
 class Assembly:
     """A data set being made at ``dest``. Picklable: Ray tasks write shards and receipts."""

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
 
 from varscale.data.assembly import Assembly
-from varscale.data.images import ViewRule, random_crop, resized, validation_view
+from varscale.data.cache import CACHE_BYTES
+from varscale.data.images import ImageError, ViewRule, random_crop, resized, validation_view
 from varscale.data.loader import ImageShards
 from varscale.data.schema import Shard, token_schema
 from varscale.data.views import shown_views
@@ -64,6 +64,8 @@ class TokeniseJob:
     cpus_per_actor: int = 1
     gpus_per_actor: float = 0
     """A fraction lets several actors share a GPU."""
+    cache_bytes: int = CACHE_BYTES
+    """Most that a node's copies of shards in object storage may take."""
 
     def views_of(self, split: str) -> int:
         """Views an image of this split."""
@@ -114,7 +116,7 @@ class Encoder:
 
     def _shard(self, part: Part) -> bytes:
         """The content of a shard: one record batch."""
-        images = ImageShards(self._job.images, part.split, part.start, part.stop)
+        images = ImageShards(self._job.images, part.split, part.start, part.stop, self._job.cache_bytes)
         views = self._job.views_of(part.split)
         tokens = np.concatenate([self._tokens(pixels) for pixels in one_ahead(self._pixels(images, part))])
         keys = [images.key(row) for row in range(len(images))]
@@ -152,14 +154,14 @@ class Encoder:
             if split != "train":
                 return validation_view(encoded, job.rule)[None]
             image = resized(encoded, job.rule)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except ImageError as error:
             raise UserError(f"{images.place(row)}: not a readable image: {error}") from error
         key = images.key(row)
         return np.stack([random_crop(image, job.rule, job.seed, key, view) for view in range(job.views)])
 
     def _assessment(self, part: Part) -> dict[str, bytes]:
         """Files by name: moments of validation features, the tokenizer's quality on these images, a picture."""
-        images = ImageShards(self._job.images, part.split)
+        images = ImageShards(self._job.images, part.split, cache_bytes=self._job.cache_bytes)
         batches = one_ahead(self._pixels(images, part))
         result = measure(self._model, batches, self._device, own_features(self._model))
         assert result.reference is not None  # a feature space was given

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from varscale.data.assembly import Assembly, clear
+from varscale.data.assembly import Assembly, check_apart, clear
 from varscale.data.fingerprint import MODULUS, content_fingerprint, row_digest
 from varscale.data.images import ImageError, decode, encode, inspect, is_jpeg, resize_shorter
 from varscale.data.parallel import each
@@ -135,7 +135,7 @@ def ingest(source: str | Path | Location, dest: str | Path | Location, options: 
 def begin(source: str | Path | Location, dest: str | Path | Location, options: IngestOptions) -> Job:
     """List the source and claim the destination; raises as :func:`ingest`."""
     place, folder = Location.of(source), Location.of(dest)
-    _check_apart(place, folder)
+    check_apart(place, folder)
     opened = open_source(place, options.val_fraction)
     for note in opened.notes:
         say(note)
@@ -171,14 +171,6 @@ def make(job: Job) -> ImageManifest:
     manifest = _manifest(job, made)
     job.assembly.finish(manifest)
     return manifest
-
-
-def _check_apart(source: Location, dest: Location) -> None:
-    if not source.filesystem.equals(dest.filesystem):
-        return
-    ours, theirs = f"{dest.path.rstrip('/')}/", f"{source.path.rstrip('/')}/"
-    if ours.startswith(theirs) or theirs.startswith(ours):
-        raise UserError(f"{dest}: source and destination are the same or inside each other")
 
 
 def plan_parts(job: Job) -> list[Part]:

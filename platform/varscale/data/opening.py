@@ -71,9 +71,13 @@ def open_parquet(local: LocalShards, shard: Shard) -> pq.ParquetFile:
     Raises:
         UserError: damaged, of another schema, or with other rows than the manifest says.
     """
-    place = local.place(shard)
+    return parquet_file(str(local.path(shard)), local.place(shard), shard)
+
+
+def parquet_file(source: str | pa.NativeFile, place: Location, shard: Shard) -> pq.ParquetFile:
+    """:func:`open_parquet` of a path or a stream; ``place`` stands in messages."""
     try:
-        file = pq.ParquetFile(str(local.path(shard)), page_checksum_verification=True)
+        file = pq.ParquetFile(source, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise unreadable(str(place), error) from error
     if not file.schema_arrow.equals(IMAGE_SCHEMA):

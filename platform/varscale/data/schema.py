@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal, TypeVar
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from varscale.errors import UserError
 from varscale.locations import Location
@@ -53,7 +53,8 @@ R = TypeVar("R", bound=Record)
 class Shard(Record):
     """One file of a split."""
 
-    file: str
+    file: str = Field(pattern=r"^[^/\\]+$")
+    """Name in the data set's own folder."""
     rows: int
     bytes: int
     sha256: str

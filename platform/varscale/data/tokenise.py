@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 
 from varscale.data.assembly import Assembly, clear
 from varscale.data.encoder import ASSESSMENT, Encoder, Part, TokeniseJob
 from varscale.data.manifests import check_not_unfinished
+from varscale.data.opening import check_labels, parquet_file, unreadable
 from varscale.data.parallel import each
 from varscale.data.schema import (
-    IMAGE_SCHEMA,
     MANIFEST,
     SPLITS,
     ImageManifest,
@@ -268,21 +267,12 @@ def _check_shard(shared: tuple[Location, int, int], shard: Shard) -> _Small:
         raise UserError(f"{place}: {size:,} bytes; the manifest says {shard.bytes:,}")
     if folder.local and place.sha256() != shard.sha256:  # copies from elsewhere are compared as they are made
         raise UserError(f"{place}: its checksum is not the manifest's; the file was changed or damaged")
-    columns = ["key", "label", "width", "height"]
     try:
         with place.open() as stream:
-            table = pq.ParquetFile(stream).read(columns)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{place}: not a readable Parquet file: {error}") from error
-    wanted = pa.schema([IMAGE_SCHEMA.field(name) for name in columns])
-    if not table.schema.equals(wanted):
-        raise UserError(f"{place}: columns {', '.join(table.schema.names)}; wanted {', '.join(IMAGE_SCHEMA.names)}")
-    if table.num_rows != shard.rows:
-        raise UserError(f"{place}: {table.num_rows:,} rows; the manifest says {shard.rows:,}")
-    labels = table["label"].to_numpy()
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-    if len(wrong):
-        raise UserError(f"{place}: row {wrong[0]} has label {labels[wrong[0]]}; allowed are 0 to {classes - 1}")
+            table = parquet_file(stream, place, shard).read(["key", "label", "width", "height"])
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(str(place), error) from error
+    check_labels(place, table["label"].fill_null(-1).to_numpy(), classes)
     shorter = np.minimum(table["width"].to_numpy(), table["height"].to_numpy())
     least = int(shorter.argmin())
     return _Small(int((shorter < side).sum()), table["key"][least].as_py(), int(shorter[least]))

@@ -12,9 +12,8 @@ from threading import Thread
 from types import TracebackType
 
 import numpy as np
-from PIL import Image
 
-from varscale.data.images import ViewRule, random_crop, resized, validation_view
+from varscale.data.images import ImageError, ViewRule, random_crop, resized, validation_view
 from varscale.data.loader import ImageShards
 from varscale.data.order import SampleOrder
 from varscale.errors import EnvironmentalError, UserError
@@ -111,7 +110,7 @@ class _Cutter:
         encoded = self._shards.encoded(row)
         try:
             return resized(encoded, self._rule)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except ImageError as error:
             raise UserError(f"{self._shards.place(row)}: not a readable image: {error}") from error
 
 

@@ -168,5 +168,5 @@ def _cell_job(study: Study, places: Places, cell: Cell, ready: Prepared, git_com
         facts={"study": study.name, "cell": cell.name, "run_key": cell.run_key, "git_commit": git_commit},
         run_id="",
         recorder=recorder,
-        cache_bytes=round(study.data.cache_gib * 2**30),
+        cache_bytes=study.data.cache_bytes,
     )

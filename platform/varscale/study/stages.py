@@ -119,6 +119,7 @@ def plan_inputs(study: Study, images: Location, tokenizer: Path) -> tuple[Inputs
         seed=study.seed,
         cpus_per_actor=study.resources.cpus_per_worker,
         gpus_per_actor=min(1, study.resources.gpus_per_worker),
+        cache_bytes=study.data.cache_bytes,
     )
     given = _given_tokens(study, manifest.fingerprint, loaded.fingerprint)
     key = given.key if given else token_key(job, manifest.fingerprint, loaded)

@@ -109,7 +109,8 @@ def _train(
     run_id = ray.get(recorder.open_tokenizer.remote(run.run_key, run.name, _params(run), tags))
     made = folder / WEIGHTS_FILE
     facts = {"name": run.name, "run_key": run.run_key, "git_commit": git_commit, **run.settings}
-    job = TokenizerJob(run, ViewRule.of(study.data), study.evaluation, images, made, facts, run_id, recorder)
+    rule, limit = ViewRule.of(study.data), study.data.cache_bytes
+    job = TokenizerJob(run, rule, study.evaluation, images, made, facts, run_id, recorder, limit)
     workers = Workers(run.workers, run.cpus_per_worker, run.gpus_per_worker)
     try:
         with Ticker(_Line(run, recorder).print):

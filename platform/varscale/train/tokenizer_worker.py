@@ -40,13 +40,16 @@ class TokenizerJob:
     """MLflow run."""
     recorder: Any
     """Handle of the Recorder actor."""
+    cache_bytes: int
+    """Most that a node's copies of shards in object storage may take."""
 
 
 def run_tokenizer_rank(job: TokenizerJob) -> None:
     """Train this rank's share, then export the averaged weights."""
     run = job.run
     place = enter_rank(run.cpus_per_worker)
-    data = TokenizerData(ImageShards(job.images, "train"), ImageShards(job.images, "val"), job.rule, job.evaluation)
+    images = {split: ImageShards(job.images, split, cache_bytes=job.cache_bytes) for split in ("train", "val")}
+    data = TokenizerData(images["train"], images["val"], job.rule, job.evaluation)
     training = TokenizerTraining(run, place, _perceptual(run, place))
     start = _resume(training, job)
     observer = RayObserver(job.recorder, job.run_id, place, training.save)

@@ -13,7 +13,7 @@ from varscale.data.checks.parquet_rows import ParquetRows
 from varscale.data.checks.problems import Problem, Problems
 from varscale.data.checks.shard_files import DIGEST_BYTES, ShardFacts, column_bytes, one_line, same_file, shown
 from varscale.data.fingerprint import row_digest
-from varscale.data.images import decode
+from varscale.data.images import ImageError, decode
 from varscale.data.schema import IMAGE_SCHEMA, Shard
 from varscale.locations import Location
 
@@ -106,7 +106,7 @@ def _values(rows: ParquetRows) -> Iterator[Row]:
 def _check_picture(place: _Place, image: bytes, stored: tuple[int, int]) -> None:
     try:
         upright = decode(image).size
-    except Exception as error:  # decoders meet damaged bytes with any kind of error, and each is what is looked for
+    except ImageError as error:
         place.note("undecodable", f"image does not decode: {one_line(error)}", "wanted a whole PNG or JPEG")
         return
     if upright != stored:

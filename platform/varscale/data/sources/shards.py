@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from varscale.data.schema import IMAGE_SCHEMA, SPLITS, Shard, read_image_manifest
+from varscale.data.opening import check_labels, parquet_file
+from varscale.data.schema import SPLITS, Shard, read_image_manifest
 from varscale.data.sources.listing import Source, listed
 from varscale.data.sources.reading import in_order, read_threads
-from varscale.data.sources.rows import RowReader, damage_named, open_parquet, row_sizes
+from varscale.data.sources.rows import RowReader, damage_named, row_sizes
 from varscale.errors import UserError
 from varscale.locations import Location
 
@@ -41,18 +41,11 @@ def _rows(place: Location, number: int, split: str, shard: Shard, classes: int) 
     if place.size() != shard.bytes:
         raise UserError(f"{place}: damaged: {place.size()} bytes; wanted the manifest's {shard.bytes}")
     with place.open() as stream:
-        parquet = open_parquet(stream, place)
-        if not parquet.schema_arrow.equals(IMAGE_SCHEMA):
-            raise UserError(f"{place}: columns {', '.join(parquet.schema_arrow.names)}; wanted those of an image shard")
-        if parquet.metadata.num_rows != shard.rows:
-            raise UserError(f"{place}: {parquet.metadata.num_rows} rows; wanted the manifest's {shard.rows}")
+        parquet = parquet_file(stream, place, shard)
         with damage_named(place, "keys or labels: damaged"):
             table = parquet.read(columns=["key", "label"])
         sizes = row_sizes(parquet.metadata, "image", place)
-    wrong = pc.or_(pc.less(table["label"], 0), pc.greater_equal(table["label"], classes)).fill_null(True)
-    if pc.any(wrong, min_count=0).as_py():
-        row = pc.index(wrong, True).as_py()
-        raise UserError(f"{place}: row {row}: label {table['label'][row]}; wanted 0 to {classes - 1}")
+    check_labels(place, table["label"].fill_null(-1).to_numpy(), classes)
     return pa.table(
         {
             "key": table["key"],
