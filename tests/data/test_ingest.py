@@ -345,12 +345,20 @@ def test_done_is_said_of_a_whole_data_set_alone(picture_folder: Path, tmp_path: 
         ingest(tmp_path / "odd", dest, IngestOptions(size=16))
 
 
-def test_a_line_is_no_picture() -> None:
-    for kind, size in (("JPEG", (3000, 1)), ("PNG", (1, 20_000)), ("JPEG", (1, 300))):
+@pytest.mark.parametrize("size", [None, 256])
+def test_a_line_is_no_picture(size: int | None) -> None:
+    for kind, sides in (("JPEG", (3000, 1)), ("PNG", (1, 20_000))):
         buffer = io.BytesIO()
-        Image.new("RGB", size).save(buffer, kind)
-        with pytest.raises(ImageError, match=rf"{size[0]} × {size[1]} pixels would become"):
-            prepare(buffer.getvalue(), IngestOptions(size=256))
+        Image.new("RGB", sides).save(buffer, kind)
+        with pytest.raises(ImageError, match=rf"{sides[0]} × {sides[1]} pixels: a line, no picture"):
+            prepare(buffer.getvalue(), IngestOptions(size=size))
+
+
+def test_a_picture_is_not_enlarged_beyond_what_a_jpeg_holds() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (400, 4)).save(buffer, "JPEG")
+    with pytest.raises(ImageError, match="400 × 4 pixels would become 102400 × 1024"):
+        prepare(buffer.getvalue(), IngestOptions(size=1024))
 
 
 def test_a_destination_is_a_folder_and_its_own(picture_folder: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 """MPO opens as JPEG: it is one with more of them behind it."""
 MOST_PIXELS = 89_478_485
 """What Pillow takes for safe: 256 MiB of RGB. More is a decompression bomb, or no picture to train on."""
+MOST_STRETCHED = 100
+"""Sides that differ more make a line, of which no view can be cut."""
 LONGEST = 65_500
 """Pixels that a side of a JPEG may have."""
 SPARE = 3
@@ -135,6 +137,8 @@ def _opened(encoded: bytes) -> Iterator[ImageFile.ImageFile]:
             width, height = image.size
             if width * height > MOST_PIXELS:
                 raise ImageError(f"{width} × {height} pixels; allowed are {MOST_PIXELS:,}")
+            if max(width, height) > MOST_STRETCHED * min(width, height):
+                raise ImageError(f"{width} × {height} pixels: a line, no picture")
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":
                 raise ImageError(f"animated, {frames} frames")
@@ -215,7 +219,7 @@ def resize_shorter(image: Image.Image, side: int) -> Image.Image:
     """Scale so that the shorter side is ``side`` pixels (Lanczos).
 
     Raises:
-        ImageError: a line rather than a picture, which would become too long or too large.
+        ImageError: the picture would become too long or too large.
     """
     width, height = image.size
     scale = side / min(width, height)
