@@ -85,9 +85,8 @@ def test_class_folders_without_splits_draw_them_by_key(tmp_path: Path) -> None:
 
 
 def test_suffixes_in_any_case_and_deep_folders_are_images_and_the_rest_is_noted(tmp_path: Path) -> None:
-    images = {
-        f"cat/deep/er/{i}.{suffix}": b"i" for i, suffix in enumerate(("JPG", "jpeg", "PnG", "webp", "BMP", "gif"))
-    }
+    suffixes = ("JPG", "jpeg", "jfif", "PnG", "webp", "BMP", "gif", "tif", "HEIC")
+    images = {f"cat/deep/er/{i}.{suffix}": b"i" for i, suffix in enumerate(suffixes)}
     others = {"cat/.DS_Store": b"", "cat/._1.jpg": b"", "cat/a.txt": b"", "README": b"", "b.txt": b""}
     source = open_source(write_folder(tmp_path, DRAWN | images | others), 0.2)
     check(source, DRAWN | images)
@@ -159,7 +158,7 @@ def test_the_digest_follows_all_that_is_listed(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({}, r"no \.jpg/.* image here; wanted class folders"),
-        ({"cat/a.tif": b""}, r"no \.jpg/.*no image by suffix \(\.tif 1\)"),
+        ({"cat/a.svg": b""}, r"no \.jpg/.*no image by suffix \(\.svg 1\)"),
         ({"lonely.png": b""} | DRAWN, r"'lonely\.png' is not inside a class folder"),
         ({"train/a.png": b"", "val/cat/a.png": b""}, r"'train/a\.png' is not inside a class folder"),
         ({"train/cat/a.png": b""}, r"holds train/ only; wanted train/ and val/"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import PurePosixPath
 
@@ -12,8 +13,10 @@ from varscale.data.sources.listing import Reader, Source, drawn_splits, listed
 from varscale.errors import UserError
 from varscale.locations import Location
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
-IMAGE = r"\.(jpe?g|png|webp|bmp|gif)$"
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
+REFUSED = (".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".ppm", ".tga")
+"""Images of formats that are not read: taken all the same, so that each one is listed among the rejects."""
+IMAGE = rf"({'|'.join(re.escape(suffix) for suffix in SUFFIXES + REFUSED)})$"
 HIDDEN = r"(^|/)\."
 VALIDATION = ("val", "validation", "test")
 """Folders that may hold the validation split, best first."""
