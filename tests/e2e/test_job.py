@@ -89,7 +89,7 @@ def head() -> Iterator[Head]:
         wait_until_up(f"http://127.0.0.1:{dashboard}", process)
         yield Head(f"http://127.0.0.1:{dashboard}", env)
     finally:
-        os.kill(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGKILL)  # the head's own group; told to end, it takes half a minute after a job
         process.wait(timeout=60)
         shutil.rmtree(scratch, ignore_errors=True)
 
