@@ -1,12 +1,13 @@
 """A training step at the published 256 px geometry: images/s, share of the matrix-product peak, peak memory.
 
-    python benchmarks/train_step.py            # about 6 minutes on 2 cores
+    python benchmarks/train_step.py            # about 8 minutes on 2 cores
     python benchmarks/train_step.py --short    # depth 4 alone
 
-Batch 4 and two threads, through the engine that studies train with (DeepSpeed ZeRO-1). "Of peak" is the dense FLOP
-count, masked attention included, over the best float32 product of two 2048² matrices in the same process, so bf16 can
-exceed 1, and so can float32 (products by oneDNN). The plain rows are the same model with dense masked attention,
-torch's cross-entropy of all logits, torch's own products and the default allocator: all, then one at a time.
+Micro-batch 4 unless a row says otherwise, two threads, through the engine that studies train with (DeepSpeed ZeRO-1).
+"Of peak" is the dense FLOP count, masked attention included, over the best float32 product of two 2048² matrices in the
+same process, so bf16 can exceed 1, and so can float32 (products by oneDNN). The plain rows are the same model with
+dense masked attention, torch's cross-entropy of all logits, torch's own products and the default allocator: all, then
+one at a time.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ class Case:
     engine: dict[str, object]
     plain: frozenset[str] = frozenset()
     """Parts of the fast path to leave out."""
+    batch: int = BATCH
 
     @property
     def name(self) -> str:
-        options = [str(value) if key == "precision" else key for key, value in self.engine.items()]
+        options = [] if self.batch == BATCH else [f"micro-batch {self.batch}"]
+        options += [str(value) if key == "precision" else key for key, value in self.engine.items()]
         options += ["plain"] if self.plain == PLAIN else [f"plain {part}" for part in sorted(self.plain)]
         return f"depth {self.depth} {', '.join(options) or 'fp32'}"
 
@@ -64,9 +67,8 @@ def measure(case: Case) -> Measured:
         keep_freed_memory()
     torch.set_num_threads(2)
     rate = matrix_peak()
-    plan = cell(case.depth, BATCH, **case.engine)
-    engine = _engine(plan)  # once before, so that what DeepSpeed loads and keeps is not counted
-    del engine
+    plan = cell(case.depth, case.batch, **case.engine)
+    _engine(cell(1, case.batch, **case.engine))  # a small one, so that what DeepSpeed loads and keeps is not counted
     memory = Memory()
     engine = _engine(plan)
     if "attention" in case.plain:
@@ -74,8 +76,8 @@ def measure(case: Case) -> Measured:
     if "products" in case.plain:
         linear_module.WORTHWHILE = sys.maxsize
     torch.manual_seed(0)
-    tokens = torch.randint(0, 4096, (BATCH, plan.var.seq_len))
-    batch = (torch.randint(0, 1000, (BATCH,)), torch.randn(BATCH, plan.var.seq_len - 1, 32), tokens)
+    tokens = torch.randint(0, 4096, (case.batch, plan.var.seq_len))
+    batch = (torch.randint(0, 1000, (case.batch,)), torch.randn(case.batch, plan.var.seq_len - 1, 32), tokens)
     loss = _plain_loss if "loss" in case.plain else _loss
     step = functools.partial(engine.step, [batch], loss, lr=1e-4, weight_decay=0.05)
     first = seconds(step)
@@ -122,14 +124,16 @@ def main(short: bool) -> None:
         cases += [Case(depth, {}, frozenset(PLAIN)), *(Case(depth, {}, frozenset({part})) for part in sorted(PLAIN))]
         cases += [Case(depth, {}), Case(depth, {"activation_checkpointing": True}), Case(depth, {"precision": "bf16"})]
         cases += [Case(depth, {"precision": "bf16", "activation_checkpointing": True})]
+        cases += [Case(depth, {}, batch=1), Case(depth, {}, batch=8)]
     rows, base = [], {}
     for case in cases:
-        found, plan = in_fresh_process(measure, case), cell(case.depth, BATCH, **case.engine)
-        base.setdefault(case.depth, found.seconds)
-        of_peak = training_flops(plan.var, BATCH) / found.seconds / found.peak_rate
+        found, plan = in_fresh_process(measure, case), cell(case.depth, case.batch, **case.engine)
+        rate = case.batch / found.seconds
+        base.setdefault(case.depth, rate)
+        of_peak = training_flops(plan.var, case.batch) / found.seconds / found.peak_rate
         predicted = f"{plan.memory_bytes / 2**20:.0f}" if not case.plain else ""
         rows.append((
-            case.name, f"{BATCH / found.seconds:.2f}", f"{base[case.depth] / found.seconds:.2f}", f"{of_peak:.0%}",
+            case.name, f"{rate:.2f}", f"{rate / base[case.depth]:.2f}", f"{of_peak:.0%}",
             f"{found.peak_rate / 1e9:.0f}", f"{found.memory / 2**20:.0f}", predicted, f"{found.first_step:.1f}",
         ))  # fmt: skip
     head = ("step", "images/s", "× plain", "of peak", "peak GFLOP/s", "MiB", "MiB by plan", "first step s")

@@ -20,7 +20,7 @@ FORWARD_PASSES_PER_STEP = 3
 """Forward, and backward at twice its cost."""
 STATE_BYTES = 4
 """Parameters, gradients and both Adam moments are float32."""
-FRAGMENTATION = 1.22
+FRAGMENTATION = 1.26
 """Resident memory over the bytes in use, as measured over depths, micro-batches and precisions."""
 
 
