@@ -16,8 +16,9 @@ DEV_STAMP := $(VENV)/.installed-dev-$(TORCH_BUILD)
 quickstart: $(STAMP)
 	$(BIN)/varscale run studies/quickstart.yaml $(ARGS)
 
+# Two processes: one goes through tests/e2e, which mostly wait for processes of their own, the other through the rest.
 test: $(DEV_STAMP) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder tests/e2e tests
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
