@@ -169,7 +169,12 @@ def tokenizer_evaluate(
     import json
 
     from varscale.data.assess import Question, assess
+    from varscale.storage import check_writable
 
+    if weights and features == "tokenizer":
+        raise UserError(f"--weights {weights}: the tokenizer judges itself; name their network with --features")
+    if picture:
+        check_writable(picture)
     answer = assess(tokenizer, shards, Question(split, features, weights, images, batch, resize_ratio, picture))
     if features == "tokenizer":
         print("rfd/tokenizer is circular: the tokenizer's own encoder is the judge", file=sys.stderr)

@@ -94,7 +94,7 @@ class VARConfig:
 
     def __post_init__(self) -> None:
         check_scales(self.patch_nums)
-        if self.width % self.heads:
+        if self.heads < 1 or self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
 
     @property

@@ -26,7 +26,7 @@ from varscale.models.var import VAR
 from varscale.models.vqvae import VQVAE
 from varscale.models.weights import read_weights
 from varscale.shapes import VARConfig, VQVAEConfig
-from varscale.storage import atomic_path, sha256_file
+from varscale.storage import atomic_path, check_writable, sha256_file
 
 FORMAT = "varscale-model/1"
 MASK = "attn_bias_for_masking"
@@ -141,6 +141,7 @@ def convert(source: Path, out: Path, patch_nums: Sequence[int] | None = None) ->
         raise UserError(
             f"--patch-nums: only for a released tokenizer; {source} is a transformer, which tells its scales"
         )
+    check_writable(out)
     loaded = load_model(source, cls, patch_nums)
     model, state = loaded.model, loaded.model.state_dict()
     if out.suffix == SUFFIX:

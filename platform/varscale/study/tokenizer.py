@@ -103,7 +103,6 @@ def _claim(folder: Path, run: TokenizerRun) -> None:
 def _train(
     study: TokenizerStudy, run: TokenizerRun, images: Location, places: Places, folder: Path, git_commit: str
 ) -> dict[str, float]:
-    Path(study.output).parent.mkdir(parents=True, exist_ok=True)  # an output that cannot be is found before training
     recorder = start_recorder(places.tracking_uri, run.name, places.artifact_root)
     tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_CHECKPOINT: str(folder)}
     run_id = ray.get(recorder.open_tokenizer.remote(run.run_key, run.name, _params(run), tags))
