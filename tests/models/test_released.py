@@ -157,7 +157,7 @@ def test_scales_are_not_taken_for_what_tells_its_own(tmp_path: Path) -> None:
     released.write_state(tmp_path / "var.pth", VAR(VARConfig(2, 32, 2, 5, 64, 8, (1, 2, 4))).state_dict())
     with pytest.raises(UserError, match="is a transformer, which tells its scales"):
         convert(tmp_path / "var.pth", tmp_path / "var.safetensors", (1, 2, 4))
-    with pytest.raises(UserError, match=r"--patch-nums 1,2,4: only for a released tokenizer; x\.safetensors holds"):
+    with pytest.raises(UserError, match=r"--patch-nums 1,2,4: only for a released \.pth; x\.safetensors holds"):
         _released_scales(Path("x.safetensors"), "1,2,4")
 
 
