@@ -380,9 +380,10 @@ def _numbers(option: str, text: str) -> list[int]:
 
 def _released_scales(model: Path, text: str) -> tuple[int, ...] | None:
     """What ``--patch-nums`` says, if anything."""
-    if text and model.suffix == ".safetensors":
+    scales = tuple(_numbers("--patch-nums", text)) or None
+    if scales and model.suffix == ".safetensors":
         raise UserError(f"--patch-nums {text}: only for a released .pth; {model} holds its own scales")
-    return tuple(_numbers("--patch-nums", text)) or None
+    return scales
 
 
 def _git_commit() -> str:
