@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from varscale.storage import atomic_folder, atomic_path, digest, sha256_file
+from varscale.errors import EnvironmentalError, UserError
+from varscale.storage import atomic_folder, atomic_path, check_writable, digest, sha256_file
 
 
 def interrupted_write(target: Path) -> None:
@@ -46,3 +47,18 @@ def test_digests_are_known_values(tmp_path: Path) -> None:
     path.touch()
     assert sha256_file(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 2, "b": 1})
+
+
+def test_a_place_that_takes_no_file_is_said_beforehand_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_writable(tmp_path / "new" / "folder" / "file")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match=r"taken/under/file: .*taken is a file; wanted a folder"):
+        check_writable(tmp_path / "taken" / "under" / "file")
+    with pytest.raises(UserError, match="is a folder; wanted the name of a file"):
+        check_writable(tmp_path)
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # tests may run as root, who may write anywhere
+    with pytest.raises(EnvironmentalError, match=f"{tmp_path} cannot be written"):
+        check_writable(tmp_path / "file")

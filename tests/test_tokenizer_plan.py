@@ -8,7 +8,11 @@ import pytest
 import torch
 
 from varscale.errors import UserError
+from varscale.models.store import save_model
+from varscale.models.vqvae import VQVAE
 from varscale.shapes import VQVAEConfig
+from varscale.study.places import Places
+from varscale.study.tokenizer import _finished
 from varscale.study.tokenizer_forecast import encoding_flops, forward_flops, tokenizer_table
 from varscale.study_file import load_tokenizer_study
 from varscale.tokenizer_plan import difference, make_run
@@ -88,3 +92,29 @@ def test_the_key_holds_what_decides_the_result_and_nothing_else(root: Path) -> N
     ours, theirs = (make_run(imagenet(root, *o), "x").settings for o in ((), ("recipe.adversarial.layers=2",)))
     assert difference(ours, theirs) == "recipe.adversarial.layers is 3, there 2"
     assert difference(ours, ours) is None
+
+
+def test_a_critic_that_would_never_start_is_refused(root: Path) -> None:
+    with pytest.raises(UserError, match=r"adversarial.start_step: 8 leaves none of 8 steps; wanted less"):
+        imagenet(root, *REDUCED, "recipe.adversarial.start_step=8")
+
+
+def test_an_output_that_cannot_be_is_refused_before_anything_runs(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    study = imagenet(root, f"store={tmp_path / 'store'}", f"output={tmp_path / 'file' / 'vae.safetensors'}")
+    with pytest.raises(UserError, match=r"file/vae\.safetensors: .* is a file; wanted a folder"):
+        Places.of(study)
+
+
+def test_a_finished_tokenizer_is_found_again_and_never_replaced_by_another(root: Path, tmp_path: Path) -> None:
+    run, other = (make_run(imagenet(root, *REDUCED, f"recipe.lr={lr}"), "fingerprint") for lr in (1e-3, 2e-3))
+    path = tmp_path / "vae.safetensors"
+    assert _finished(path, run) is None
+    model = VQVAE(run.vqvae)
+    facts = {"run_key": run.run_key, **run.settings, "validation": {"psnr_db": 20.0}}
+    save_model(path, model, model.state_dict(), facts)
+    assert _finished(path, run) == {"psnr_db": 20.0}
+    with pytest.raises(
+        UserError, match=r"holds another tokenizer \(recipe\.lr is 0\.002, there 0\.001\); name another"
+    ):
+        _finished(path, other)

@@ -28,6 +28,9 @@ app.add_typer(data_app, name="data")
 
 StudyFile = Annotated[Path, typer.Argument(help="The study, a YAML file such as studies/quickstart.yaml.")]
 TokenizerFile = Annotated[Path, typer.Argument(help="A YAML file such as studies/tokenizer-emoji32.yaml.")]
+ReleasedScales = Annotated[
+    str, typer.Option(help="Scales of a released tokenizer, e.g. 1,2,3,4,6,9,13,18,24,32 for 512 px; else 256 px.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the file, e.g. --set budget.images=4096."),
@@ -166,7 +169,12 @@ def tokenizer_evaluate(
     import json
 
     from varscale.data.assess import Question, assess
+    from varscale.storage import check_writable
 
+    if weights and features == "tokenizer":
+        raise UserError(f"--weights {weights}: the tokenizer judges itself; name their network with --features")
+    if picture:
+        check_writable(picture)
     answer = assess(tokenizer, shards, Question(split, features, weights, images, batch, resize_ratio, picture))
     if features == "tokenizer":
         print("rfd/tokenizer is circular: the tokenizer's own encoder is the judge", file=sys.stderr)
@@ -193,9 +201,7 @@ def tokenise(
     ] = 1.125,
     flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the training views.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="View j of an image depends on (seed, its key, j).")] = 0,
-    patch_nums: Annotated[
-        str, typer.Option(help="Scales of a released tokenizer, e.g. 1,2,3,4,6,9,13,18,24,32 for 512 px; else 256 px.")
-    ] = "",
+    patch_nums: ReleasedScales = "",
     gpus: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Share of a GPU an actor takes; default: 1 where the cluster has any, else 0."),
@@ -210,15 +216,13 @@ def tokenise(
     from varscale.data.images import ViewRule
     from varscale.data.tokenise import begin, make
     from varscale.locations import Location
-    from varscale.models.store import SUFFIX, load_model
+    from varscale.models.store import load_model
     from varscale.models.vqvae import VQVAE
     from varscale.progress import say
     from varscale.shapes import VQVAEConfig
     from varscale.study.cluster import cluster_resources, connected
 
-    scales = tuple(_numbers("--patch-nums", patch_nums)) or VQVAEConfig.patch_nums
-    if patch_nums and tokenizer.suffix == SUFFIX:
-        raise UserError(f"--patch-nums {patch_nums}: only for a released .pth; {tokenizer} holds its own scales")
+    scales = _released_scales(tokenizer, patch_nums) or VQVAEConfig.patch_nums
     images, target = Location.of(shards), Location.of(dest)
     check_apart(images, target)
     rule = ViewRule(load_model(tokenizer, VQVAE, scales).model.cfg.image_size, resize_ratio, flip)
@@ -333,16 +337,12 @@ def evaluate(
 def convert(
     model: Annotated[Path, typer.Argument(help="A model or tokenizer: ours (.safetensors) or a released one (.pth).")],
     out: Annotated[Path, typer.Argument(help="The file to write, of the other kind.")],
-    patch_nums: Annotated[
-        str, typer.Option(help="Scales of a released tokenizer, e.g. 1,2,3,4,6,9,13,18,24,32 for 512 px; else 256 px.")
-    ] = "",
+    patch_nums: ReleasedScales = "",
 ) -> None:
     """Turn a released checkpoint into a file of ours, or ours into one that the authors' code loads."""
     from varscale.models.store import convert as convert_file
-    from varscale.shapes import VQVAEConfig
 
-    scales = tuple(_numbers("--patch-nums", patch_nums)) or VQVAEConfig.patch_nums
-    print(f"{out}: {convert_file(model, out, scales)}")
+    print(f"{out}: {convert_file(model, out, _released_scales(model, patch_nums))}")
 
 
 @app.command()
@@ -376,6 +376,14 @@ def _numbers(option: str, text: str) -> list[int]:
         return [int(part) for part in text.split(",") if part]
     except ValueError:
         raise UserError(f"{option} {text}: wanted whole numbers with commas, e.g. 0,3,5") from None
+
+
+def _released_scales(model: Path, text: str) -> tuple[int, ...] | None:
+    """What ``--patch-nums`` says, if anything."""
+    scales = tuple(_numbers("--patch-nums", text)) or None
+    if scales and model.suffix == ".safetensors":
+        raise UserError(f"--patch-nums {text}: only for a released .pth; {model} holds its own scales")
+    return scales
 
 
 def _git_commit() -> str:

@@ -22,6 +22,11 @@ def problem(error: Any, kind: type[BaseModel]) -> str:
         near = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         return f"unknown field; {hint}allowed: {', '.join(allowed)}"
+    return plain_problem(error)
+
+
+def plain_problem(error: Any) -> str:
+    """As :func:`problem`, of an entry that is not about an unknown field."""
     if error["type"] == "missing":
         return "missing; this field is required"
     if error["type"] == "value_error":

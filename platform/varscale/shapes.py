@@ -33,6 +33,12 @@ def attention_spans(patch_nums: Sequence[int]) -> tuple[Span, ...]:
     return tuple(spans)
 
 
+def check_scales(patch_nums: Sequence[int]) -> None:
+    """Refuse, with a ValueError, what is no pyramid."""
+    if len(patch_nums) < 2 or patch_nums[0] < 1 or list(patch_nums) != sorted(set(patch_nums)):
+        raise ValueError(f"scales {list(patch_nums)}: wanted at least 2 whole numbers above 0 that ascend")
+
+
 @dataclass(frozen=True)
 class VQVAEConfig:
     """Shape of a tokenizer; the defaults are the released one (256 px, 108,948,355 parameters)."""
@@ -56,6 +62,9 @@ class VQVAEConfig:
     share_quant_resi: int = 4
     default_qresi_counts: int = 0
     using_znorm: bool = False
+
+    def __post_init__(self) -> None:
+        check_scales(self.patch_nums)
 
     @property
     def image_size(self) -> int:
@@ -84,7 +93,8 @@ class VARConfig:
     """Share of labels replaced by "no class" in training, for classifier-free guidance."""
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
+        check_scales(self.patch_nums)
+        if self.heads < 1 or self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
 
     @property

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from varscale.errors import EnvironmentalError, UserError
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -41,6 +43,22 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_writable(target: Path) -> None:
+    """Whether a file can be written there, asked before work is spent on what goes into it. Makes nothing.
+
+    Raises:
+        UserError: a folder is at its place, or a file at its folder's.
+        EnvironmentalError: no right to write there.
+    """
+    if target.is_dir():
+        raise UserError(f"{target}: is a folder; wanted the name of a file")
+    nearest = next(path for path in target.absolute().parents if path.exists())
+    if not nearest.is_dir():
+        raise UserError(f"{target}: {nearest} is a file; wanted a folder, there or to be made")
+    if not os.access(nearest, os.W_OK):
+        raise EnvironmentalError(f"{target}: {nearest} cannot be written")
 
 
 def write_json(target: Path, content: Any) -> None:

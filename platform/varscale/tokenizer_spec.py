@@ -128,6 +128,14 @@ class TokenizerRecipe(Section):
             raise ValueError("l1_weight and l2_weight are both 0; reconstruction needs one of them")
         return self
 
+    @model_validator(mode="after")
+    def _has_steps_for_the_critic(self) -> Self:
+        if self.adversarial and self.adversarial.start_step >= self.steps:
+            raise ValueError(
+                f"adversarial.start_step: {self.adversarial.start_step} leaves none of {self.steps} steps; wanted less"
+            )
+        return self
+
 
 class TokenizerEngine(Section):
     """How a step is computed."""

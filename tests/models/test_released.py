@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from varscale.cli import _released_scales
 from varscale.errors import UserError
 from varscale.models import released
+from varscale.models.scales import attention_bias
 from varscale.models.store import convert, load_model, save_model
 from varscale.models.var import VAR
 from varscale.models.vqvae import VQVAE
@@ -75,6 +77,7 @@ def test_full_size_files_load_and_give_back_every_value(tmp_path: Path) -> None:
             tensor.copy_(torch.rand(tensor.shape[-1:]) if tensor.is_floating_point() else tensor * 0)
         if cls is VAR:
             state["lvl_1L"] = torch.cat([torch.full((1, p * p), k) for k, p in enumerate(SCALES_256)], dim=1)
+            state["attn_bias_for_masking"] = attention_bias(SCALES_256)
         released.write_state(tmp_path / "model.pth", state)
         found = load_model(tmp_path / "model.pth", cls).model
         assert found.cfg == config
@@ -119,6 +122,52 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
         load_model(path, VQVAE)
     with pytest.raises(UserError, match=r"no tensor 'class_emb.weight'"):
         load_model(path, VAR)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("class_emb.weight", torch.zeros(3), r"'class_emb.weight' is \[3\]; the released layout has 2 dimensions"),
+        ("blocks.0.attn.scale_mul_1H11", torch.zeros(3), r"scale_mul_1H11' is \[3\]; .* has 4 dimensions"),
+        ("blocks.0.attn.scale_mul_1H11", torch.zeros(1, 3, 1, 1), "width 32 .* does not divide among 3 heads"),
+        ("lvl_1L", torch.tensor([[0, 1, 1, 1]]), "'lvl_1L' does not say which scale"),
+        ("lvl_1L", torch.zeros(1, 1), "'lvl_1L' does not say which scale"),
+        ("attn_bias_for_masking", torch.zeros(1, 1, 21, 21), r"is not that of the scales \[1, 2, 4\]"),
+        ("head.weight", torch.zeros(64, 32).to_sparse(), "'head.weight' is no plain tensor"),
+    ],
+)
+def test_a_transformer_of_no_geometry_is_refused_by_name(
+    tmp_path: Path, name: str, tensor: torch.Tensor, message: str
+) -> None:
+    torch.manual_seed(0)
+    state = VAR(VARConfig(2, 32, 2, 5, 64, 8, (1, 2, 4))).state_dict()
+    torch.save({**state, name: tensor}, tmp_path / "vars.pth")
+    with pytest.raises(UserError, match=message):
+        load_model(tmp_path / "vars.pth", VAR)
+
+
+@pytest.mark.parametrize("scales", [(4, 2, 1), (0, 2, 4), (-1, 2, 4)])
+def test_scales_that_are_no_pyramid_are_refused(tmp_path: Path, scales: tuple[int, ...]) -> None:
+    released.write_state(tmp_path / "vae.pth", VQVAE(VQVAEConfig(64, 8, 32, (1, 2), 1, (1, 2, 4))).state_dict())
+    with pytest.raises(UserError, match=r"vae\.pth: scales .*: wanted at least 2 whole numbers above 0 that ascend"):
+        load_model(tmp_path / "vae.pth", VQVAE, scales)
+
+
+def test_scales_are_not_taken_for_what_tells_its_own(tmp_path: Path) -> None:
+    released.write_state(tmp_path / "var.pth", VAR(VARConfig(2, 32, 2, 5, 64, 8, (1, 2, 4))).state_dict())
+    with pytest.raises(UserError, match="is a transformer, which tells its scales"):
+        convert(tmp_path / "var.pth", tmp_path / "var.safetensors", (1, 2, 4))
+    with pytest.raises(UserError, match=r"--patch-nums 1,2,4: only for a released \.pth; x\.safetensors holds"):
+        _released_scales(Path("x.safetensors"), "1,2,4")
+
+
+def test_a_file_cut_anywhere_is_refused_in_one_line(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(20_000)}, tmp_path / "whole.pth")
+    content = (tmp_path / "whole.pth").read_bytes()
+    for length in range(0, len(content), 997):
+        (tmp_path / "cut.pth").write_bytes(content[:length])
+        with pytest.raises(UserError, match=r"cut\.pth: not a readable weights file"):
+            read_weights(tmp_path / "cut.pth")
 
 
 def test_pickled_code_is_not_run(tmp_path: Path) -> None:

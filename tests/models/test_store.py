@@ -1,14 +1,18 @@
 """Models on disk."""
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from varscale.errors import UserError
-from varscale.models.store import load_model, save_model
+from varscale.models.store import FORMAT, HEADER_KEY, load_model, save_model
 from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
+from varscale.models.weights import read_weights
 from varscale.shapes import VARConfig, VQVAEConfig
 
 
@@ -55,6 +59,28 @@ def test_weights_that_do_not_fit_are_refused(stored: tuple[VAR, Path], tmp_path:
     save_model(tmp_path / "short.safetensors", var, state, {})
     with pytest.raises(UserError, match=r"tensor 'head.bias' is absent; its configuration wants \[32\]"):
         load_model(tmp_path / "short.safetensors", VAR)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": 3}, "describes no var; wanted 'config' and 'facts'"),
+        ({"config": {"new": 1}}, "a var has no field 'new'; allowed: attn_l2_norm"),
+        ({"config": {"depth": "x"}}, "var.depth: input should be a valid integer"),
+        ({"config": {"depth": -1}}, "no such model can be built|configuration wants"),
+    ],
+)
+def test_a_header_that_describes_no_model_is_refused(
+    stored: tuple[VAR, Path], tmp_path: Path, changes: dict, message: str
+) -> None:
+    var, path = stored
+    header = {"format": FORMAT, "kind": "var", "config": dataclasses.asdict(var.cfg), "facts": {}}
+    if isinstance(changes["config"], dict):
+        changes = {"config": {**header["config"], **changes["config"]}}
+    text = {HEADER_KEY: json.dumps({**header, **changes})}
+    safetensors.torch.save_file(read_weights(path), tmp_path / "other.safetensors", metadata=text)
+    with pytest.raises(UserError, match=message):
+        load_model(tmp_path / "other.safetensors", VAR)
 
 
 def test_a_tokenizer_of_any_shape_round_trips(tmp_path: Path) -> None:

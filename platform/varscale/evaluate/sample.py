@@ -16,6 +16,7 @@ from varscale.models.sampling import SamplingConfig, sample_tokens
 from varscale.models.store import load_model
 from varscale.models.var import VAR
 from varscale.models.vqvae import VQVAE
+from varscale.storage import check_writable
 
 GRID_COLUMNS = 8
 GRID_CLASSES = 10
@@ -85,6 +86,7 @@ def write_samples(
     for label in chosen:
         if not 0 <= label < model.cfg.num_classes:
             raise UserError(f"class {label}: {checkpoint} knows classes 0 to {model.cfg.num_classes - 1}")
+    check_writable(out)
     labels = [label for label in chosen for _ in range(per_class)]
     save_grid(out, to_uint8(draw_images(model, vqvae, labels, range(len(labels)), sampling, half)), per_class)
     return len(labels)

@@ -29,6 +29,12 @@ def block_causal_mask(patch_nums: Sequence[int]) -> torch.Tensor:
     return level[:, None] >= level[None, :]
 
 
+def attention_bias(patch_nums: Sequence[int]) -> torch.Tensor:
+    """What is added to the scores, float32 [1, 1, L, L]: 0 where token i may attend to token j, elsewhere -inf."""
+    allowed = block_causal_mask(patch_nums)
+    return torch.zeros(1, 1, *allowed.shape).masked_fill_(~allowed, -torch.inf)
+
+
 def phi_index(n_phi: int, n_scales: int) -> list[int]:
     """Which of ``n_phi`` shared convolutions φ serves each of ``n_scales`` scales.
 

@@ -15,15 +15,18 @@ from typing import Any, Generic, TypeVar
 
 import safetensors.torch
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from varscale.errors import UserError
+from varscale.field_errors import plain_problem
 from varscale.models import released
+from varscale.models.scales import attention_bias
 from varscale.models.var import VAR
 from varscale.models.vqvae import VQVAE
 from varscale.models.weights import read_weights
 from varscale.shapes import VARConfig, VQVAEConfig
-from varscale.storage import atomic_path, sha256_file
+from varscale.storage import atomic_path, check_writable, sha256_file
 
 FORMAT = "varscale-model/1"
 MASK = "attn_bias_for_masking"
@@ -60,57 +63,85 @@ def save_model(path: Path, model: VQVAE | VAR, state: dict[str, torch.Tensor], f
         safetensors.torch.save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header)})
 
 
-def load_model(path: Path, cls: type[M], patch_nums: Sequence[int] = VQVAEConfig.patch_nums) -> Loaded[M]:
+def load_model(path: Path, cls: type[M], patch_nums: Sequence[int] | None = None) -> Loaded[M]:
     """Rebuild a model from its file, ours or a released ``.pth``.
 
     Args:
-        patch_nums: the scales of a released tokenizer, whose file does not tell; the default is 256 px.
+        patch_nums: the scales of a released tokenizer, whose file does not tell; None is 256 px.
 
     Raises:
-        UserError: no such file, not one of ours, of another kind, weights that do not match its configuration key for
-            key and shape for shape, or that are not finite.
+        UserError: no such file, not one of ours, of another kind, or as :func:`rebuilt`.
     """
     kind, _ = KINDS[cls]
     if not path.is_file():
         raise UserError(f"{path}: no such file; wanted a {kind} (.safetensors, or a released .pth)")
     if path.suffix == released.SUFFIX:
         state, facts = read_weights(path), {"source": f"released checkpoint {path.name}"}
-        config: Any = released.var_config(path, state) if cls is VAR else released.vqvae_config(path, state, patch_nums)
+        config: Any = (
+            released.var_config(path, state)
+            if cls is VAR
+            else released.vqvae_config(path, state, patch_nums or VQVAEConfig.patch_nums)
+        )
     else:
         config, state, facts = _read(path, cls)
-    model = _on_meta(path, cls, config)
+    model = rebuilt(path, cls, config, state)
+    if cls is VQVAE:  # the layout in which convolutions are faster (benchmarks/encode.py)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Loaded(model, facts, sha256_file(path))
+
+
+def rebuilt(path: Path, cls: type[M], config: Any, state: released.State) -> M:
+    """The model of a configuration, in eval mode, with the weights that were read from ``path``.
+
+    Raises:
+        UserError: no such model can be, the weights are not its own key for key and shape for shape, or not finite.
+    """
+    try:
+        with torch.device("meta"):
+            model = cls(config)
+    except (ValueError, LookupError, ArithmeticError, RuntimeError) as error:
+        raise UserError(f"{path}: no such model can be built: {error}") from error
     _check(path, model, state)
     dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
     model.load_state_dict({name: tensor.to(dtypes[name]) for name, tensor in state.items()}, assign=True)
-    if cls is VQVAE:  # the layout in which convolutions are faster (benchmarks/encode.py)
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Loaded(model.eval(), facts, sha256_file(path))
+    return model.eval()
 
 
-def _on_meta(path: Path, cls: type[M], config: Any) -> M:
-    """The model without memory for its weights."""
+def config_of(path: Path, cls: type[VQVAE | VAR], fields: dict[str, Any]) -> Any:
+    """The configuration with these fields, which were read from ``path``; UserError names the first that is wrong."""
+    kind, config_class = KINDS[cls]
+    allowed = {field.name for field in dataclasses.fields(config_class)}
+    if unknown := sorted(fields.keys() - allowed):
+        raise UserError(f"{path}: a {kind} has no field '{unknown[0]}'; allowed: {', '.join(sorted(allowed))}")
     try:
-        with torch.device("meta"):
-            return cls(config)
-    except (ValueError, ZeroDivisionError) as error:
-        raise UserError(f"{path}: no such model can be built: {error}") from error
+        return TypeAdapter(config_class).validate_python(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join([kind, *(str(part) for part in first["loc"])])
+        raise UserError(f"{path}: {field}: {plain_problem(first)}") from error
 
 
-def convert(source: Path, out: Path, patch_nums: Sequence[int] = VQVAEConfig.patch_nums) -> str:
+def convert(source: Path, out: Path, patch_nums: Sequence[int] | None = None) -> str:
     """Write a model in the other format, ours (.safetensors) or the released one (.pth), by ``out``'s name.
 
     Args:
-        patch_nums: the scales of a released tokenizer, which ours then remembers.
+        patch_nums: the scales of a released tokenizer, which ours then remembers; None is 256 px.
 
     Returns:
         The model's kind.
 
     Raises:
-        UserError: as :func:`load_model`; two names of one format; a tokenizer that the released format cannot say.
+        UserError: as :func:`load_model`; two names of one format; a tokenizer that the released format cannot say;
+            scales for a transformer.
     """
     if {source.suffix, out.suffix} != {SUFFIX, released.SUFFIX}:
         raise UserError(f"{source} to {out}: one must be named {SUFFIX} and the other {released.SUFFIX}")
     cls: Any = _class_of(source)
+    if patch_nums and cls is VAR:
+        raise UserError(
+            f"--patch-nums: only for a released tokenizer; {source} is a transformer, which tells its scales"
+        )
+    check_writable(out)
     loaded = load_model(source, cls, patch_nums)
     model, state = loaded.model, loaded.model.state_dict()
     if out.suffix == SUFFIX:
@@ -141,25 +172,24 @@ def _header(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file")
     try:
         with safe_open(path, "pt") as stream:
-            header: dict[str, Any] = json.loads((stream.metadata() or {}).get(HEADER_KEY, "{}"))
-    except (SafetensorError, json.JSONDecodeError) as error:
+            header = json.loads((stream.metadata() or {}).get(HEADER_KEY, "{}"))
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise UserError(f"{path}: not a safetensors file: {error}") from error
-    return header
+    return header if isinstance(header, dict) else {}
 
 
 def _read(path: Path, cls: type[VQVAE | VAR]) -> tuple[Any, released.State, dict[str, Any]]:
     """Configuration, tensors and facts of one of our files."""
-    kind, config_class = KINDS[cls]
+    kind, _ = KINDS[cls]
     header = _header(path)
     if header.get("format", FORMAT) != FORMAT:
         raise UserError(f"{path}: format '{header['format']}'; this version reads '{FORMAT}'")
     if header.get("kind") != kind:
         raise UserError(f"{path}: holds '{header.get('kind', 'something unnamed')}'; wanted a varscale {kind}")
-    try:
-        raw = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
-        return config_class(**raw), safetensors.torch.load_file(path), header["facts"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: its header describes no {kind}: {error}") from error
+    config, facts = header.get("config"), header.get("facts")
+    if not isinstance(config, dict) or not isinstance(facts, dict):
+        raise UserError(f"{path}: its header describes no {kind}; wanted 'config' and 'facts' in it")
+    return config_of(path, cls, config), read_weights(path), facts
 
 
 def _check(path: Path, model: VQVAE | VAR, state: released.State) -> None:
@@ -170,6 +200,8 @@ def _check(path: Path, model: VQVAE | VAR, state: released.State) -> None:
         if wanted.get(name) != found.get(name):
             shapes = [f"{list(s[name])}" if name in s else "absent" for s in (found, wanted)]
             raise UserError(f"{path}: tensor '{name}' is {shapes[0]}; its configuration wants {shapes[1]}")
+    if isinstance(model, VAR) and not torch.equal(state[MASK], attention_bias(model.cfg.patch_nums)):
+        raise UserError(f"{path}: tensor '{MASK}' is not that of the scales {list(model.cfg.patch_nums)}")
     for name, tensor in state.items():
         if name != MASK and tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"{path}: tensor '{name}' holds values that are not finite")

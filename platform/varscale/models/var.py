@@ -20,7 +20,7 @@ from varscale.models.attention import block_causal_attention, full_attention
 from varscale.models.head_loss import linear_cross_entropy
 from varscale.models.linear import Linear, linear
 from varscale.models.precision import full_precision
-from varscale.models.scales import block_causal_mask, level_of_token
+from varscale.models.scales import attention_bias, level_of_token
 from varscale.shapes import VARConfig, attention_spans
 
 MAX_HEAD_SCALE = math.log(100)
@@ -192,9 +192,7 @@ class VAR(nn.Module):
         self.blocks = nn.ModuleList(Block(cfg, rate) for rate in rates)
         self.head_nm = HeadNorm(cfg.width)
         self.head = Head(cfg.width, cfg.vocab_size)
-        mask = torch.zeros(1, 1, cfg.seq_len, cfg.seq_len)
-        mask.masked_fill_(~block_causal_mask(cfg.patch_nums), -torch.inf)
-        self.register_buffer("attn_bias_for_masking", mask)
+        self.register_buffer("attn_bias_for_masking", attention_bias(cfg.patch_nums))
         self.register_buffer("lvl_1L", level_of_token(cfg.patch_nums)[None])
 
     def forward(

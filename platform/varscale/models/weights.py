@@ -25,11 +25,20 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
+    except (SafetensorError, pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError) as error:
         kind = "safetensors" if path.suffix == ".safetensors" else "torch's format, tensors alone"
         raise UserError(f"{path}: not a readable weights file ({kind})") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{path}: wanted a flat state dict, key -> tensor")
+    for name, tensor in state.items():
+        if (
+            not isinstance(name, str)
+            or tensor.layout is not torch.strided
+            or tensor.is_meta
+            or tensor.is_quantized
+            or tensor.is_complex()
+        ):
+            raise UserError(f"{path}: '{name}' is no plain tensor with a name")
     return state
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from varscale.errors import EnvironmentalError, UserError
 from varscale.plan import Cell
 from varscale.spec import Study
+from varscale.storage import check_writable
 from varscale.tokenizer_spec import TokenizerStudy
 from varscale.tracking import SQLITE
 
@@ -31,9 +32,9 @@ class Places:
         """The places of a study; the store is made unless ``make_store`` is off.
 
         Raises:
-            UserError: a file is where the store should be; a relative place inside a submitted job, whose working
-                folder vanishes with it.
-            EnvironmentalError: the store cannot be made.
+            UserError: a file is where the store or the output's folder should be; a relative place inside a submitted
+                job, whose working folder vanishes with it.
+            EnvironmentalError: the store cannot be made, or the output written.
         """
         store = Path(study.store).resolve()
         uri = study.tracking.uri or f"sqlite:///{store}/mlflow.db"
@@ -47,6 +48,8 @@ class Places:
                     f" every node sees, e.g. --set {field}=/shared/place"
                 )
         _check_store(store, make_store)
+        if isinstance(study, TokenizerStudy) and make_store:
+            check_writable(Path(study.output))
         served = uri.startswith(("http://", "https://", "databricks"))
         return Places(store, study.name, uri, None if served else (store / "artifacts" / study.name).as_uri())
 

@@ -34,7 +34,8 @@ def expected_inputs(study: Study, store: Path) -> Inputs:
     cfg = tokenizer_shape(study)
     if cfg.image_size != study.data.image_size:
         raise UserError(
-            f"data.image_size: {study.data.image_size}, but the tokenizer is for {cfg.image_size} px images"
+            f"data.image_size: {study.data.image_size}, but the tokenizer is for {cfg.image_size} px images (a released"
+            " .pth is taken for 256 px; 'varscale convert' with --patch-nums makes a file of another size)"
         )
     return Inputs(_class_count(study.data), cfg.vocab_size, cfg.z_channels, cfg.patch_nums, tokens_key="")
 

@@ -42,7 +42,8 @@ def train_tokenizer(study: TokenizerStudy, images: Location, places: Places, git
         The figures of the last validation.
 
     Raises:
-        UserError: unusable images or weights; an unfinished training with other settings; one that diverged.
+        UserError: unusable images or weights; a finished or unfinished training with other settings at the output; one
+            that diverged.
         EnvironmentalError: the workers failed.
     """
     output = Path(study.output).resolve()
@@ -69,11 +70,14 @@ def _with_absolute_paths(study: TokenizerStudy) -> TokenizerStudy:
 
 
 def _finished(output: Path, run: TokenizerRun) -> dict[str, float] | None:
-    """The quality of the weights at ``output``, if they are those of this very run."""
+    """The quality of the weights at ``output``, if there are any; those of another run are refused, not replaced."""
     if not output.is_file():
         return None
     facts = load_model(output, VQVAE).facts
-    return facts["validation"] if facts.get("run_key") == run.run_key else None
+    if facts.get("run_key") == run.run_key:
+        return facts["validation"]
+    differs = difference(run.settings, {name: facts.get(name) for name in run.settings})
+    raise UserError(f"{output}: holds another tokenizer ({differs or 'another run'}); name another output or remove it")
 
 
 def _check_inputs(run: TokenizerRun, images: Location) -> None:
@@ -103,7 +107,6 @@ def _claim(folder: Path, run: TokenizerRun) -> None:
 def _train(
     study: TokenizerStudy, run: TokenizerRun, images: Location, places: Places, folder: Path, git_commit: str
 ) -> dict[str, float]:
-    Path(study.output).parent.mkdir(parents=True, exist_ok=True)  # an output that cannot be is found before training
     recorder = start_recorder(places.tracking_uri, run.name, places.artifact_root)
     tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_CHECKPOINT: str(folder)}
     run_id = ray.get(recorder.open_tokenizer.remote(run.run_key, run.name, _params(run), tags))
