@@ -32,6 +32,9 @@ Interval = tuple[float, float]
 DRAWS = 1000
 LEVEL = 0.95
 FEWEST_BUDGETS = 3
+SAME_SIZE = 1e-9
+"""Difference in log N below which sizes are one, interpolated or not."""
+
 LOSS_FORMS = ("power", "power_floor")
 """What the lowest losses over compute are fitted with."""
 
@@ -108,12 +111,14 @@ def by_frontier(
     """Approach 1: least squares of log N and log D over log C along the frontier of training curves.
 
     Draws resample runs and rebuild the frontier. Raises RecordError as `frontier` does, and for a frontier of
-    fewer than three points.
+    fewer than three points or of one model size.
     """
     columns = points(table, n=n, d=d, x=x, y=y, run=run)
     if "schedule_complete" in table:
         columns["schedule_complete"] = table["schedule_complete"]
     whole = _frontier_of(columns, method)
+    if np.ptp(np.log(whole.columns["n"])) < SAME_SIZE:
+        raise RecordError(f"the whole {method} frontier is of one model size: N*(C) needs runs of several")
     lines = _frontier_lines(whole)
     draws = _resampled(columns, method, lines, replicates, seed)
     warnings = []

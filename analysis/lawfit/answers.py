@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -114,10 +115,13 @@ def forecast(source: Source, columns: Columns, options: Options, at: str, seed_s
 
 def compare(first: Source, second: Source, columns: Columns, options: Options) -> Answer:
     """Differences of the parameters that have no unit, between two tables fitted with one form."""
-    tasks = [read_task(source, columns, options) for source in (first, second)]
+    tasks = []
+    for source in (first, second):
+        with _named(source):
+            tasks.append((source, read_task(source, columns, options)))
     form = options.form if options.form != "auto" else _common_form(tasks, options)
-    laws = [fit_law(task.x, task.y, form, independent=task.independent, **options.of_fit) for task in tasks]
-    first_run, second_run = (task.run for task in tasks)
+    laws = [_fit_one(source, task, form, options) for source, task in tasks]
+    first_run, second_run = (task.run for _, task in tasks)
     runs = None if first_run is None or second_run is None else (first_run, second_run)
     exponents = [name for name in laws[0].form.parameters if name not in laws[0].form.amplitudes]
     results = [
@@ -213,12 +217,24 @@ def _alternative_lines(law: Fit, others: Sequence[Alternative]) -> list[str]:
     return ["beside it:", *table(("objective", "n", *law.form.parameters), rows)]
 
 
-def _common_form(tasks: Sequence[Task], options: Options) -> str:
+@contextmanager
+def _named(source: Source) -> Iterator[None]:
+    """Of two tables, the error says which."""
+    try:
+        yield
+    except RecordError as error:
+        raise error if source.data in str(error) else RecordError(f"{source.data}: {error}") from error
+
+
+def _fit_one(source: Source, task: Task, form: str, options: Options) -> Fit:
+    with _named(source):
+        return fit_law(task.x, task.y, form, independent=task.independent, **options.of_fit)
+
+
+def _common_form(tasks: Sequence[tuple[Source, Task]], options: Options) -> str:
     """The form with the lowest AICc over both tables."""
-    names = ONE_EXPONENT[tuple(tasks[0].x)]
-    scores = [
-        sum(fit_law(t.x, t.y, name, independent=t.independent, **options.of_fit).aicc for t in tasks) for name in names
-    ]
+    names = ONE_EXPONENT[tuple(tasks[0][1].x)]
+    scores = [sum(_fit_one(source, task, name, options).aicc for source, task in tasks) for name in names]
     known = [score if math.isfinite(score) else math.inf for score in scores]
     return names[int(np.argmin(known))]
 

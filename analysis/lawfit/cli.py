@@ -50,7 +50,20 @@ Y = Annotated[str, typer.Option("--y", help="What is fitted: loss in nats, FID, 
 Run = Annotated[str | None, typer.Option(help="Labels of runs: points of one run are drawn together.")]
 Loss = Annotated[str, typer.Option("--loss", help="Of the residuals: squared, huber or lad.")]
 Delta = Annotated[float | None, typer.Option(help="Where Huber's loss turns linear, in log y.")]
-Figure = Annotated[Path | None, typer.Option("--figure", help="Write the picture: .png, .svg or .pdf.")]
+
+
+def _picture(path: Path | None) -> Path | None:
+    """Refuses a kind that cannot be written before seconds go into the answer."""
+    if path:
+        from lawfit.style import picture_kind
+
+        picture_kind(path)
+    return path
+
+
+Figure = Annotated[
+    Path | None, typer.Option("--figure", help="Write the picture: .png, .svg or .pdf.", callback=_picture)
+]
 Space = Annotated[str, typer.Option(help="Residuals in log y, or linear.")]
 
 

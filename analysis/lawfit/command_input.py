@@ -108,7 +108,8 @@ def read_task(source: Source, columns: Columns, options: Options) -> Task:
     run = columns.run or next((name for name in ("run", "run_id") if name in frame), None)
     chosen = points(frame, **roles, y=columns.y, **({"run": run} if run else {}))
     for role, text in {**roles, "y": columns.y}.items():
-        check_role(role, text, chosen[role])
+        if text in frame:
+            check_role(role, text, chosen[role])
     if is_distance(columns.y):
         check_sampling(frame, columns.y)
     x = {role if role == "x" else role.upper(): chosen[role].to_numpy(float) for role in roles}

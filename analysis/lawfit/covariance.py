@@ -23,6 +23,10 @@ KERNEL = 0.8
 """Width, in robust standard deviations, in which residuals are counted for the slope of Huber's score."""
 
 
+FEWEST_RUNS = 3
+"""Below it, the spread between runs cannot be told from nothing."""
+
+
 class Error(NamedTuple):
     """Variance of a linear combination of theta, its degrees of freedom, and its variance per unit of noise.
 
@@ -102,11 +106,16 @@ def linearise(fit: Fit, run: ArrayLike | None = None, *, even: bool = True) -> L
 
 
 def groups_of(run: ArrayLike, n: int) -> tuple[Indices, ...]:
-    """Indices of the points of each run. RecordError unless each of the n points has one."""
+    """Indices of the points of each run. RecordError unless each of the n points has one, and for fewer than three."""
     labels = np.asarray(run).astype(str)
     if labels.shape != (n,):
         raise RecordError(f"run has {labels.size} entries for {n} points: give one a point")
-    _, member = np.unique(labels, return_inverse=True)
+    names, member = np.unique(labels, return_inverse=True)
+    if len(names) < FEWEST_RUNS:
+        raise RecordError(
+            f"{len(names)} run{'s' * (len(names) > 1)} behind {n} points: points of one run share their noise, so an "
+            f"interval needs {FEWEST_RUNS} runs; to take each point as a run, label each with its own, such as its step"
+        )
     return tuple(np.flatnonzero(member == g) for g in range(member.max() + 1))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lawfit.formula import Array, Centre, Form, Indices, Logs, Mask, X
+from lawfit.formula import Array, Centre, Form, Indices, Logs, Mask, X, check_positive
 from lawfit.objectives import Problem, Space
 from lawfit.schema import RecordError
 
@@ -64,7 +64,7 @@ def checked_points(x: X, y: ArrayLike, form: Form, space: Space = "log", sd: Arr
     for name, values in (*columns.items(), ("y", y)):
         if values.ndim != 1 or values.shape != y.shape:
             raise RecordError(f"{name} has shape {values.shape} and y {y.shape}: all must be columns of equal length")
-        _check_positive(name, values)
+    check_positive("y", y)
     for name, values in columns.items():
         distinct, needed = len(np.unique(values)), MIN_DISTINCT_X if len(columns) == 1 else 2
         if distinct < needed:
@@ -76,18 +76,12 @@ def checked_points(x: X, y: ArrayLike, form: Form, space: Space = "log", sd: Arr
     return Points(columns, y, _weights(y, sd, space))
 
 
-def _check_positive(name: str, values: Array) -> None:
-    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
-    if bad.size:
-        raise RecordError(f"{name}[{bad[0]}] is {values[bad[0]]}: a law needs positive, finite numbers")
-
-
 def _weights(y: Array, sd: ArrayLike | None, space: Space) -> Array:
     if sd is None:
         return np.ones(len(y))
     noise = np.asarray(sd, float)
     if noise.shape != y.shape:
         raise RecordError(f"sd has shape {noise.shape} and y {y.shape}: give one a point")
-    _check_positive("sd", noise)
+    check_positive("sd", noise)
     precision = (y / noise) ** 2 if space == "log" else noise**-2
     return np.asarray(precision / precision.mean())

@@ -6,6 +6,7 @@ of 245 points out moves Chinchilla's beta from .45 to .37.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from lawfit.profile import FLOORS, profile
 from lawfit.result import Fit
 from lawfit.search import robust_scale
 
-Kind = Literal["not_optimal", "not_identified", "at_bound", "outlier", "short_span", "ill_conditioned"]
+Kind = Literal["not_optimal", "not_identified", "at_bound", "outlier", "short_span", "ill_conditioned", "collinear"]
 
 OUTLIER = 4.0
 """Robust standard deviations beyond which a residual is an outlier: of 240 Gaussian points, .015 are."""
@@ -25,6 +26,9 @@ RARE = 0.25
 
 ILL_CONDITIONED = 1e6
 """Condition number of the scaled Hessian above which parameters trade places freely. Chinchilla's data have 1e3."""
+
+COLLINEAR = 0.999
+"""|correlation| of two variables' logs above which nothing but the form tells them apart. Chinchilla's N and D: .24."""
 
 SHOWN = 5
 """Outliers named in the message."""
@@ -41,7 +45,14 @@ class Flag:
 
 def flags(fit: Fit, *, run: ArrayLike | None = None, names: Sequence[str] | None = None) -> tuple[Flag, ...]:
     """All remarks on a fit. run [n]: as for `profile`; names [n]: what to call the points, by default their index."""
-    found = [_certificate(fit), _bound(fit), _outliers(fit, names), _short_span(fit, run), _condition(fit)]
+    found = [
+        _certificate(fit),
+        _bound(fit),
+        _outliers(fit, names),
+        _short_span(fit, run),
+        _condition(fit),
+        _collinear(fit),
+    ]
     return tuple(flag for flag in found if flag)
 
 
@@ -95,3 +106,14 @@ def _condition(fit: Fit) -> Flag | None:
     if not fit.certificate.holds or condition < ILL_CONDITIONED:
         return None
     return Flag("ill_conditioned", f"condition number {condition:.0e}: some parameters are told only in combination")
+
+
+def _collinear(fit: Fit) -> Flag | None:
+    for (first, one), (second, other) in combinations(fit.points.x.items(), 2):
+        if abs(np.corrcoef(np.log(one), np.log(other))[0, 1]) > COLLINEAR:
+            return Flag(
+                "collinear",
+                f"{first} and {second} vary together, as in runs of one ratio: which of them the loss follows is not "
+                f"in the data; fit a form of one variable, or add runs at other ratios",
+            )
+    return None

@@ -131,6 +131,11 @@ class _Evaluator:
         return values.astype(float) if pd.api.types.is_any_real_numeric_dtype(values) else values
 
 
+def quoted(column: str) -> str:
+    """A column's name as it stands in an expression."""
+    return column if column.isidentifier() else f"`{column}`"
+
+
 def unknown_column(name: str, frame: pd.DataFrame) -> str:
     """The line that names a missing column, the nearest one and all there are."""
     names = [str(column) for column in frame]

@@ -96,6 +96,8 @@ def forecast(
     columns, y = as_columns(x), np.asarray(y, float)
     given = at if isinstance(at, Mapping) else {next(iter(columns)): at}
     place = {name: float(value) for name, value in given.items()}
+    if set(place) != set(columns):
+        raise RecordError(f"forecast at {', '.join(place)}: the law is of {', '.join(columns)}")
     forms = _forms(form, columns)
     labels = None if run is None else np.asarray(run)
     law = fit(columns, y, forms, independent=_independent(labels), **options)
@@ -144,9 +146,9 @@ def _back_test(
     run = None if labels is None else labels[below]
     try:
         smaller = fit(part, y[below], law.form.name, independent=_independent(run), **options)
+        said = predict_interval(smaller, place, run=run, seed_sd=seed_sd, level=level)
     except RecordError:
-        return None  # a surface whose smaller runs vary too little in one variable
-    said = predict_interval(smaller, place, run=run, seed_sd=seed_sd, level=level)
+        return None  # a surface whose smaller runs vary too little in one variable, or too few runs
     actual = float(np.exp(np.log(y[here]).mean()))
     predicted, low, high = (float(values[0]) for values in (said.law, said.low, said.high))
     return BackTest(edge, edge / float(size[below].max()), predicted, low, high, actual)

@@ -133,14 +133,24 @@ class Form:
         return self.evaluate(theta, logs).reshape(*params.shape[:-1], -1)
 
     def columns(self, x: X) -> list[Array]:
-        """The variables' columns [n] in order, as floats. RecordError names a missing one."""
+        """The variables' columns [n] in order, as floats. RecordError names a missing one, or one not positive."""
         given = as_columns(x)
+        for name, column in given.items():
+            check_positive(name, column)
         if len(self.variables) == len(given) == 1:
             return list(given.values())
         missing = [name for name in self.variables if name not in given]
         if missing:
             raise RecordError(f"form {self.name!r} needs {', '.join(missing)}: x has {', '.join(given)}")
         return [given[name] for name in self.variables]
+
+
+def check_positive(name: str, values: Array) -> None:
+    """RecordError that names the first value that is not positive and finite."""
+    bad = np.argwhere(~(np.isfinite(values) & (values > 0)))
+    if bad.size:
+        place = tuple(int(i) for i in bad[0])
+        raise RecordError(f"{name}[{place[0]}] is {values[place]}: a law needs positive, finite numbers")
 
 
 def as_columns(x: X) -> dict[str, Array]:

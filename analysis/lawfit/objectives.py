@@ -124,8 +124,8 @@ class Problem:
             residual = self.target - (np.log(form) if self.space == "log" else form)
             size = np.abs(residual)
             slope = residual if np.isinf(self.delta) else np.clip(residual, -self.delta, self.delta)
-            value = (weights * slope * (residual - 0.5 * slope)).sum(-1)
             weighted = weights * slope
+            value = np.vecdot(weighted, residual - 0.5 * slope)
             bend = np.broadcast_to(weights, residual.shape)
             majorant = bend
             if not np.isinf(self.delta):

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lawfit import mlflow_runs
-from lawfit.expressions import evaluate, matching, unknown_column
+from lawfit.expressions import evaluate, matching, quoted, unknown_column
 from lawfit.formula import Array
 from lawfit.schema import RecordError
 from lawfit.units import check_units
@@ -75,7 +75,9 @@ def points(frame: pd.DataFrame, **roles: str) -> pd.DataFrame:
     """
     chosen = {role: evaluate(frame, text) for role, text in roles.items()}
     numbers = {role: text for role, text in roles.items() if role != "run"}
-    return pd.DataFrame({**chosen, **{role: _positive(chosen[role], text) for role, text in numbers.items()}})
+    return pd.DataFrame(
+        {**chosen, **{role: _positive(chosen[role], text, text in frame) for role, text in numbers.items()}}
+    )
 
 
 def load_table(source: str | Path | pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -87,17 +89,18 @@ def load_table(source: str | Path | pd.DataFrame, columns: Sequence[str]) -> pd.
     for name in columns:
         if name not in frame:
             raise RecordError(unknown_column(name, frame))
-    return frame.assign(**{name: _positive(frame[name], name) for name in columns})
+    return frame.assign(**{name: _positive(frame[name], name, True) for name in columns})
 
 
-def _positive(values: pd.Series, name: str) -> Array:
+def _positive(values: pd.Series, name: str, recorded: bool) -> Array:
+    """values as floats. recorded: `name` is a column, not an expression."""
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
     bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))
     if bad.size:
-        found = values.tolist()[bad[0]]
+        found, kept = values.tolist()[bad[0]], quoted(name) if recorded else name
         raise RecordError(
             f"row {values.index[bad[0]]}, column {name!r}: {found!r} is not a positive, finite number"
-            f" ({bad.size} such row{'s' if bad.size > 1 else ''}; leave them out with a filter such as '{name} > 0')"
+            f" ({bad.size} such row{'s' if bad.size > 1 else ''}; leave them out with a filter such as '{kept} > 0')"
         )
     return numbers
 

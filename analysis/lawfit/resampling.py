@@ -5,7 +5,7 @@ share its noise: a bootstrap by point covers an exponent 78 % of the time where 
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,8 @@ from lawfit.schema import RecordError
 
 Unit = Literal["run", "point", "seed"]
 Counts = NDArray[np.int64]
+
+FEWEST_REPLICATES = 2
 
 MOST_REDRAWN = 200
 """Rounds of redrawing after which a design is called too small to be resampled."""
@@ -33,11 +35,15 @@ def draw_points(fit: Fit, run: ArrayLike | None, by: Unit, replicates: int, seed
 
     A draw is usable with as many distinct x as the form needs. RecordError when hardly any is.
     """
+    if by not in get_args(Unit):
+        raise RecordError(f"bootstrap by {by!r} is unknown: expected one of {', '.join(get_args(Unit))}")
     member = _members(fit, run, by)
     units = int(member.max()) + 1
     generator = np.random.default_rng(seed)
     if by == "seed":
         groups = _same_x(fit)
+        if len(groups) == fit.n:
+            raise RecordError("bootstrap by seed: no two points share x, so nothing shows how much seeds differ")
 
         def some(size: int) -> Counts:
             counts = np.zeros((size, fit.n), np.int64)
@@ -60,6 +66,8 @@ def _counts(generator: np.random.Generator, units: int, size: int) -> Counts:
 
 
 def _redraw(replicates: int, some: Callable[[int], Counts], usable: Callable[[Counts], Mask]) -> tuple[Counts, int]:
+    if replicates < FEWEST_REPLICATES:
+        raise RecordError(f"replicates is {replicates}: quantiles need at least {FEWEST_REPLICATES}")
     counts = some(replicates)
     redrawn = 0
     for _ in range(MOST_REDRAWN):

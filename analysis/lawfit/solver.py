@@ -86,9 +86,11 @@ def _step(
 ) -> tuple[Array, Array, Array]:
     """The step [B, p], the decrease [B] that the model promises, and the damping [B] that made the model convex."""
     held = ((theta <= box[0]) & (here.gradient > 0)) | ((theta >= box[1]) & (here.gradient < 0)) | fixed
-    gradient = np.where(held, 0.0, here.gradient)
-    either = held[:, :, None] | held[:, None, :]
-    hessian, majoriser = (np.where(either, 0.0, matrix) for matrix in (here.hessian, here.majoriser))
+    _, gradient, hessian, majoriser = here
+    if held.any():
+        gradient = np.where(held, 0.0, gradient)
+        either = held[:, :, None] | held[:, None, :]
+        hessian, majoriser = (np.where(either, 0.0, matrix) for matrix in (hessian, majoriser))
     diagonal = np.einsum("bpp->bp", majoriser)
     # In these coordinates the majoriser has a unit diagonal. Held and flat directions get 1: they do not move.
     scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
@@ -105,8 +107,8 @@ def _step(
         damping[bad] = np.maximum(damping[bad], 1e-6) * 10
         model = hessian[bad] + damping[bad, None, None] * majoriser[bad]
         move[bad], definite[bad] = solve_definite(model, -gradient[bad])
-    curved = np.einsum("bp,bpq,bq->b", move, hessian + damping[:, None, None] * majoriser, move)
-    return move * scale, -(gradient * move).sum(-1) - 0.5 * curved, damping
+    # Half the slope: the step ends where the model is flat.
+    return move * scale, -0.5 * np.vecdot(gradient, move), damping
 
 
 def _damping(damping: Array, better: Mask, good: Mask) -> Array:

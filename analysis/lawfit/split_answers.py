@@ -101,10 +101,14 @@ def frontier(
         warnings.append(f"{found.unfinished} of {len(found.x)} points are from before the end of their schedule")
     allocations: list[Allocation] = []
     if set(others) == {"n", "d"}:
-        split = by_frontier(
-            records, n=others["n"], d=others["d"], x=x, y=y, run=run, method=method, replicates=replicates, seed=seed
-        )
-        allocations = [split]
+        try:
+            split = by_frontier(
+                records, n=others["n"], d=others["d"], x=x, y=y, run=run, method=method, replicates=replicates,
+                seed=seed,
+            )  # fmt: skip
+            allocations = [split]
+        except RecordError as error:  # L(C) stands without it
+            warnings.append(f"no N*(C): {error}")
         values |= _split_values(allocations, level)
     values["warnings"] = warnings
     lines = [

@@ -76,7 +76,10 @@ def _parent_run_id(store: Store, experiment_id: str, study: str, wanted: str | N
     parents = store.search(experiment_id, f"tags.{schema.TAG_KIND} = '{schema.KIND_STUDY}'")
     ids = [run.info.run_id for run in parents]
     if not ids:
-        raise RecordError(f"study {study!r} has no parent run: none is tagged kind={schema.KIND_STUDY}")
+        raise RecordError(
+            f"study {study!r} has no parent run tagged {schema.TAG_KIND}={schema.KIND_STUDY}: varscale did not record "
+            f"it; for other runs ask fit, frontier or isoflop of {store.uri}#{study}"
+        )
     if wanted is not None and wanted not in ids:
         raise RecordError(f"study {study!r} has no parent run {wanted!r}: there are {', '.join(ids)}")
     return wanted or ids[0]

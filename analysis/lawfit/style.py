@@ -246,12 +246,18 @@ def _inches(values: Array, limits: tuple[float, float], extent: float) -> Array:
     return np.asarray((np.log(values) - low) / (high - low) * extent)
 
 
-def save(figure: Figure, path: str | Path) -> Path:
-    """Write a .png (300 dpi), .svg or .pdf, whole or not at all. RecordError for another suffix."""
-    path = Path(path)
+def picture_kind(path: Path) -> str:
+    """The suffix of a picture to write. RecordError for one that is not .png, .svg or .pdf."""
     kind = path.suffix.lower()
     if kind not in METADATA:
         raise RecordError(f"{path}: pictures are written as one of {', '.join(METADATA)}")
+    return kind
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a .png (300 dpi), .svg or .pdf, whole or not at all. RecordError for another suffix."""
+    path = Path(path)
+    kind = picture_kind(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     with styled():

@@ -106,7 +106,7 @@ class Bootstrap:
         form, theta = self.fit.form, self.fit.theta
         estimate, contrasts = form.published(theta, centre), form.published_jacobian(theta, centre)
         positive = np.array([name in form.positive for name in form.parameters])
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # what the data do not tell reaches inf
             contrasts = np.where(positive[:, None], contrasts / estimate[:, None], contrasts)
             at = np.where(positive, np.log(estimate), estimate)
             sampled = np.where(positive, np.log(samples), samples)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from lawfit.expressions import quoted
 from lawfit.schema import RecordError
 
 FEWEST_PARAMETERS = 1000
@@ -20,7 +21,7 @@ LARGEST_LOSS = float(np.log(2**18))
 COUNT_SCALES = {1e3: "thousands", 1e6: "millions", 1e9: "billions", 1e12: "trillions"}
 SCALED_NAME = re.compile(r"^(?:n_)?(params|parameters|tokens)_?(k|m|b|thousands?|millions?|billions?)$", re.IGNORECASE)
 SCALES = {"k": "1e3", "t": "1e3", "m": "1e6", "b": "1e9"}
-BITS_NAME = re.compile(r"(^|_)(bits?|bpt|bpb|bpc)($|_)", re.IGNORECASE)
+BITS_NAME = re.compile(r"(^|[\W_])(bits?|bpt|bpb|bpc)($|[\W_])", re.IGNORECASE)
 
 SLACK = 12.0
 """How far C may be from 6·N·D: 6 for one forward pass in MACs, as much for head and attention of small models."""
@@ -45,20 +46,18 @@ def check_units(frame: pd.DataFrame, names: Iterable[str]) -> None:
 def check_role(role: str, text: str, values: pd.Series) -> None:
     """RecordError when the column `text`, used as N, D or loss, has a name or numbers of another unit.
 
-    role: "n", "d" or "y"; y is judged when its name says loss. A computed column is taken as meant.
+    role: "n", "d" or "y"; y is judged when its name says loss. Not for a computed column, which is taken as meant.
     """
-    if not text.isidentifier():
-        return
     scaled = SCALED_NAME.match(text)
     if role in ("n", "d") and scaled:
         factor = SCALES[scaled[2][0].lower()]
-        raise RecordError(f"column {text!r} is not in single {scaled[1].lower()}: use '{factor}*{text}'")
+        raise RecordError(f"column {text!r} is not in single {scaled[1].lower()}: use '{factor}*{quoted(text)}'")
     if role == "n":
         _check_count(text, _numbers(values), FEWEST_PARAMETERS)
     if role == "d":
         _check_tokens(text, _numbers(values))
     if role == "y" and BITS_NAME.search(text):
-        raise RecordError(f"column {text!r} is in bits: laws take nats, use '{text}*log(2)'")
+        raise RecordError(f"column {text!r} is in bits: laws take nats, use '{quoted(text)}*log(2)'")
     if role == "y" and "loss" in text.lower():
         _check_loss(text, _numbers(values))
 
@@ -72,7 +71,7 @@ def _check_count(name: str, values: pd.Series, lowest: float) -> None:
     if len(low):
         raise RecordError(
             f"row {low.index[0]}, column {name!r}: {low.iloc[0]:g} is below {lowest:,.0f}; {name} are counted one by "
-            f"one: for millions use '1e6*{name}', if it is meant so '1*{name}'"
+            f"one: for millions use '1e6*{quoted(name)}', if it is meant so '1*{quoted(name)}'"
         )
 
 
@@ -85,9 +84,11 @@ def _check_tokens(name: str, values: pd.Series) -> None:
 def _check_loss(name: str, values: pd.Series) -> None:
     high = values[values > LARGEST_LOSS]
     if len(high):
+        written = quoted(name)
         raise RecordError(
             f"row {high.index[0]}, column {name!r}: {high.iloc[0]:g} nats is above {LARGEST_LOSS:.3g}, that of a "
-            f"guess among 262,144 tokens; for bits use '{name}*log(2)', for a perplexity 'log({name})', else '1*{name}'"
+            f"guess among 262,144 tokens; for bits use '{written}*log(2)', for a perplexity 'log({written})', "
+            f"else '1*{written}'"
         )
 
 

@@ -124,3 +124,13 @@ def test_what_has_no_split_is_refused() -> None:
     two = table[table["flops"] <= 1e19]
     with pytest.raises(RecordError, match=r"2 budgets with a minimum, N\*\(C\) needs 3"):
         by_isoflop(isoflop(two))
+
+
+def test_a_frontier_of_one_size_has_no_law_of_sizes() -> None:
+    tokens = np.tile(np.geomspace(1e8, 1e10, 6), 3)
+    table = pd.DataFrame({
+        "run": np.repeat(["a", "b", "c"], 6), "n_params": 1e8, "tokens": tokens, "flops": 6e8 * tokens,
+        "loss": 2 + 20 * tokens**-0.2 + np.repeat([0.0, 0.01, 0.02], 6),
+    })  # fmt: skip
+    with pytest.raises(RecordError, match="the whole hull frontier is of one model size"):
+        by_frontier(table)

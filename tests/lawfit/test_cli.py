@@ -225,13 +225,22 @@ def test_mlflow_runs_are_data_too(writer: Any, quick: Any, tmp_path: Path) -> No
         (("isoflop", "RUNS", "--budget", "tokens", "--x", "keep"), 2, "column 'keep': 1 is below 1,000"),
         (("forecast", "RUNS", "--x", "flops", "--at", "big"), 2, "write x=NUMBER"),
         (("fit", "http://127.0.0.1:9#study", "--x", "n"), 1, "nobody answers"),
+        (("fit", "RUNS", "--x", "n_params", "--figure", "a.bmp"), 2, "a.bmp: pictures are written as one of .png"),
+        (("compare", "RUNS", "TWO", "--x", "n_params"), 2, "two.csv: 2 distinct x among 2 points"),
+        (("compare", "RUNS", "TWO", "--x", "flops"), 2, "two.csv: column 'flops' is missing"),
+        (("fit", "TWO", "--x", "n_params", "--y", "val/loss"), 2, "for bits use '`val/loss`*log(2)'"),
+        (("fit", "TWO", "--x", "n_params", "--y", "test/bpb"), 2, "use '`test/bpb`*log(2)'"),
+        (("fit", "TWO", "--x", "n_params", "--y", "a/b"), 2, "a filter such as '`a/b` > 0'"),
         (("report", "sqlite:///none.db#study"), 2, "no database at none.db"),
     ],
 )
 def test_errors_are_one_line_with_the_right_exit_code(
-    runs: Path, arguments: tuple[str, ...], code: int, message: str
+    runs: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    done = lawfit(*(str(runs) if part == "RUNS" else part for part in arguments))
+    two = tmp_path / "two.csv"
+    two.write_text("n_params,loss,val/loss,test/bpb,a/b\n1000000,3.2,15,1.2,\n2000000,3.0,14,1.1,2\n")
+    files = {"RUNS": str(runs), "TWO": str(two)}
+    done = lawfit(*(files.get(part, part) for part in arguments))
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
     assert message in done.stderr

@@ -1,5 +1,7 @@
 """Forecasts: values, intervals that cover, back-tests, warnings."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -83,3 +85,12 @@ def test_far_and_scattered_forecasts_say_why_they_are_uncertain() -> None:
 def test_three_variables_need_a_form() -> None:
     with pytest.raises(RecordError, match="x has N, D, U: name the form"):
         forecast({"N": X, "D": X, "U": X}, X, {"N": 1.0, "D": 1.0, "U": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("at", "said"), [(-1.0, "x[0] is -1.0: a law needs positive"), ({"N": 1e9}, "forecast at N: the law is of x")]
+)
+def test_a_place_that_is_none_is_refused(at: object, said: str) -> None:
+    x = np.geomspace(1e6, 1e9, 8)
+    with pytest.raises(RecordError, match=re.escape(said)):
+        forecast(x, 3 * x**-0.1, at, form="power")  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Bootstrap and t interval: against known answers, and by simulation."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -185,3 +186,20 @@ def test_the_frontier_is_rebuilt_for_each_resample() -> None:
 def test_a_frontier_of_two_runs_is_not_resampled() -> None:
     with pytest.raises(RecordError, match="2 curves"):
         bootstrap_frontier(_curves([20.0, 21.0]), "power")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"run": ["a"] * 12}, "1 run behind 12 points: points of one run share their noise"),
+        ({"run": ["a"] * 6 + ["b"] * 6}, "2 runs behind 12 points"),
+        ({"by": "seed"}, "no two points share x"),
+        ({"by": "size"}, "bootstrap by 'size' is unknown: expected one of run, point, seed"),
+        ({"replicates": 0}, "replicates is 0"),
+    ],
+)
+def test_what_would_give_intervals_without_width_is_refused(options: dict[str, object], said: str) -> None:
+    x = np.geomspace(1e6, 1e9, 12)
+    law = fit(x, 3 * x**-0.1 * np.exp(0.01 * np.random.default_rng(0).standard_normal(12)), "power")
+    with pytest.raises(RecordError, match=re.escape(said)):
+        bootstrap(law, **options)  # type: ignore[arg-type]
