@@ -43,6 +43,8 @@ SETUP = re.compile(
     rf" wpe (?P<final>{NUMBER})"
 )
 """How a training trace says what its steps were taken with."""
+USUAL_SETUP = "clip 2.0; schedule lin0 peak 1e-3 wd 0.05->0.05 wp_it 2 max_it 10 wp0 .005 wpe .01"
+"""What a trace that does not say it in these words is taken for; its learning rates tell whether that is right."""
 TRACE_STEPS_TIGHT = 3
 """Steps of the training trace held to 1e-4 relative; later ones amplify rounding."""
 
@@ -68,7 +70,7 @@ class Row:
 class Trace(BaseModel):
     """Training steps of the reference."""
 
-    setup: str
+    setup: str = ""
     loss: list[float] = Field(min_length=1)
     grad_norm: list[float]
     lr: list[float]
@@ -81,11 +83,6 @@ class Trace(BaseModel):
     def _fits(self) -> Self:
         if len({len(values) for values in (self.loss, self.grad_norm, self.lr, self.wd)}) != 1:
             raise ValueError("loss, grad_norm, lr and wd are not of as many steps each")
-        if not SETUP.search(self.setup):
-            raise ValueError(
-                "setup: wanted the clip and schedules as in 'clip 2.0; schedule lin0 peak 1e-3 wd 0.05->0.05 wp_it 2"
-                " max_it 10 wp0 .005 wpe .01'"
-            )
         return self
 
 
@@ -162,8 +159,9 @@ def _arrays(path: Path) -> dict[str, torch.Tensor]:
 def _check_settings(path: Path, config: dict[str, Any]) -> None:
     """Refuse what the models cannot be told."""
     for section, name, wanted in FIXED_SETTINGS:
-        if config[section][name] != wanted:
-            raise UserError(f"{path}: {section}.{name} is {config[section][name]!r}; only {wanted!r} is known")
+        found = config[section].get(name, wanted)
+        if found != wanted:
+            raise UserError(f"{path}: {section}.{name} is {found!r}; only {wanted!r} is known")
     if config["vae"]["v_patch_nums"] != config["var"]["patch_nums"]:
         raise UserError(f"{path}: vae.v_patch_nums and var.patch_nums differ")
 
@@ -287,8 +285,8 @@ def _generation_rows(fixture: Fixture, tolerance: float) -> Iterator[Row]:
 def _training_rows(fixture: Fixture) -> Iterator[Row]:
     """AdamW steps on the stored batch, with the clip and schedules that the trace's setup names."""
     var, io, trace = fixture.var, fixture.io, fixture.trace
-    setup = SETUP.search(trace.setup)
-    assert setup is not None  # as checked when the folder was read
+    setup = SETUP.search(trace.setup) or SETUP.search(USUAL_SETUP)
+    assert setup is not None
     clip, peak, decay_from, decay_to, final = map(float, setup.group("clip", "peak", "from", "to", "final"))
     warmup, steps = int(setup["warmup"]), int(setup["steps"])
     named = list(var.named_parameters())
