@@ -42,11 +42,14 @@ class Case:
     plain: frozenset[str] = frozenset()
     """Parts of the fast path to leave out."""
     batch: int = BATCH
+    compiled: bool = False
+    """By ``torch.compile``; the first step then shows what that costs."""
 
     @property
     def name(self) -> str:
         options = [] if self.batch == BATCH else [f"micro-batch {self.batch}"]
         options += [str(value) if key == "precision" else key for key, value in self.engine.items()]
+        options += ["torch.compile"] if self.compiled else []
         options += ["plain"] if self.plain == PLAIN else [f"plain {part}" for part in sorted(self.plain)]
         return f"depth {self.depth} {', '.join(options) or 'fp32'}"
 
@@ -71,6 +74,8 @@ def measure(case: Case) -> Measured:
     _engine(cell(1, case.batch, **case.engine))  # a small one, so that what DeepSpeed loads and keeps is not counted
     memory = Memory()
     engine = _engine(plan)
+    if case.compiled:
+        engine.module.compile()
     if "attention" in case.plain:
         _use_dense_attention(engine.module)
     if "products" in case.plain:
@@ -124,7 +129,7 @@ def main(short: bool) -> None:
         cases += [Case(depth, {}, frozenset(PLAIN)), *(Case(depth, {}, frozenset({part})) for part in sorted(PLAIN))]
         cases += [Case(depth, {}), Case(depth, {"activation_checkpointing": True}), Case(depth, {"precision": "bf16"})]
         cases += [Case(depth, {"precision": "bf16", "activation_checkpointing": True})]
-        cases += [Case(depth, {}, batch=1), Case(depth, {}, batch=8)]
+        cases += [Case(depth, {}, batch=1), Case(depth, {}, batch=8), Case(depth, {}, compiled=True)]
     rows, base = [], {}
     for case in cases:
         found, plan = in_fresh_process(measure, case), cell(case.depth, case.batch, **case.engine)

@@ -20,8 +20,9 @@ FORWARD_PASSES_PER_STEP = 3
 """Forward, and backward at twice its cost."""
 STATE_BYTES = 4
 """Parameters, gradients and both Adam moments are float32."""
-FRAGMENTATION = 1.26
-"""Resident memory over the bytes in use, as measured over depths, micro-batches and precisions."""
+FRAGMENTATION, SCRATCH = 1.24, 24 * 2**20
+"""Resident memory over the bytes in use, and what libraries keep for themselves, as ``benchmarks/train_step.py``
+measured them over depths, micro-batches and precisions."""
 
 
 def paper_params(depth: int, width: int) -> int:
@@ -89,8 +90,8 @@ def worker_bytes(
 ) -> int:
     """Memory that training takes on one worker at the fullest moment of a step, with what allocators lose.
 
-    That is the end of the forward pass, when all activations stand, or the end of the backward pass, when all
-    gradients stand twice (DeepSpeed gathers them before the optimizer steps).
+    That is the end of the forward pass, when all activations stand; the end of the backward pass, when all gradients
+    do; or the optimizer's step, for which DeepSpeed gathers the gradients once more.
 
     Args:
         half: products run in bf16 autocast, which keeps bf16 copies of the weights.
@@ -101,12 +102,10 @@ def worker_bytes(
     gradients = STATE_BYTES * n_params // (workers if zero_stage > 1 else 1)
     copies = 2 * n_params if half else 0
     saved, block, backward, head = _activation_bytes(cfg, micro_batch, half)
-    if checkpointing:
-        inputs = STATE_BYTES * cfg.depth * micro_batch * cfg.seq_len * cfg.width
-        begin, end = inputs + max(head, block + backward), inputs + block + backward
-    else:
-        begin, end = saved + max(head, backward), block + backward
-    return round(FRAGMENTATION * max(states - gradients + copies + begin, states + gradients + end))
+    inputs = STATE_BYTES * cfg.depth * micro_batch * cfg.seq_len * cfg.width if checkpointing else 0
+    forward = inputs + max(head, block + backward) if checkpointing else saved + max(head, backward)
+    at_work = max(copies + forward - gradients, copies + inputs + block + backward, gradients)
+    return round(FRAGMENTATION * (states + at_work)) + SCRATCH
 
 
 def _activation_bytes(cfg: VARConfig, micro_batch: int, half: bool) -> tuple[int, int, int, int]:
@@ -120,5 +119,6 @@ def _activation_bytes(cfg: VARConfig, micro_batch: int, half: bool) -> tuple[int
     block = round((16 + size * (11 + 2 * cfg.mlp_ratio)) * values) + weights
     backward = round(size * (1 + 2 * cfg.mlp_ratio) * values) + weights
     rows = min(micro_batch * cfg.seq_len, MAX_HEAD_ROWS)
-    head = 16 * values + 4 * cfg.vocab_size * cfg.width + 8 * rows * cfg.vocab_size
+    logits = 10 if half else 8  # bytes at the softmax: in bf16, as its float32 input and its output
+    head = 16 * values + 4 * cfg.vocab_size * cfg.width + logits * rows * cfg.vocab_size
     return cfg.depth * block, block, backward, head
