@@ -1,6 +1,6 @@
 """A training step at the published 256 px geometry: images/s, share of the matrix-product peak, peak memory.
 
-    python benchmarks/train_step.py            # about 8 minutes on 2 cores
+    python benchmarks/train_step.py            # about 11 minutes on 2 cores
     python benchmarks/train_step.py --short    # depth 4 alone
 
 Micro-batch 4 unless a row says otherwise, two threads, through the engine that studies train with (DeepSpeed ZeRO-1).

@@ -35,8 +35,10 @@ def attention_spans(patch_nums: Sequence[int]) -> tuple[Span, ...]:
 
 def check_scales(patch_nums: Sequence[int]) -> None:
     """Refuse, with a ValueError, what is no pyramid."""
-    if len(patch_nums) < 2 or patch_nums[0] < 1 or list(patch_nums) != sorted(set(patch_nums)):
-        raise ValueError(f"scales {list(patch_nums)}: wanted at least 2 whole numbers above 0 that ascend")
+    if len(patch_nums) < 2 or patch_nums[0] < 1 or list(patch_nums) != sorted(patch_nums):
+        raise ValueError(
+            f"scales {list(patch_nums)}: wanted at least 2 whole numbers above 0, none below the one before"
+        )
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def changed_arrays(folder: Path, name: str, change: Callable[[dict], object]) ->
         (lambda d: (d / "io.npz").write_bytes((COPY / "io.npz").read_bytes()[:5000]), "io.npz: not an npz file"),
         (lambda d: (d / "train_trace.json").write_text("{"), "train_trace.json: not readable as JSON"),
         (lambda d: changed_json(d, "config.json", lambda c: c["vae"].pop("beta")), "config.json: has no 'beta'"),
+        (lambda d: changed_json(d, "config.json", lambda c: c.update(vae=[])), "config.json: a field is not as it"),
         (lambda d: changed_json(d, "config.json", lambda c: c["vae"].update(ch=None)), "ch: input should be a valid"),
         (
             lambda d: changed_json(d, "config.json", lambda c: c["sampling"].update(more_smooth=True)),

@@ -114,7 +114,7 @@ class Fixture:
             beta, guidance = float(config["vae"]["beta"]), float(config["sampling"]["cfg"])
         except KeyError as error:
             raise UserError(f"{path}: has no {error}") from error
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise UserError(f"{path}: a field is not as it should be: {error}") from error
         vqvae_state, var_state = folder / "state_vae.npz", folder / "state_var.npz"
         vqvae = rebuilt(vqvae_state, VQVAE, vqvae_config, _arrays(vqvae_state))

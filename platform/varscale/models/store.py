@@ -200,7 +200,7 @@ def _check(path: Path, model: VQVAE | VAR, state: released.State) -> None:
         if wanted.get(name) != found.get(name):
             shapes = [f"{list(s[name])}" if name in s else "absent" for s in (found, wanted)]
             raise UserError(f"{path}: tensor '{name}' is {shapes[0]}; its configuration wants {shapes[1]}")
-    if isinstance(model, VAR) and not torch.equal(state[MASK], attention_bias(model.cfg.patch_nums)):
+    if isinstance(model, VAR) and not torch.equal(state[MASK].float(), attention_bias(model.cfg.patch_nums)):
         raise UserError(f"{path}: tensor '{MASK}' is not that of the scales {list(model.cfg.patch_nums)}")
     for name, tensor in state.items():
         if name != MASK and tensor.is_floating_point() and not tensor.isfinite().all():
