@@ -12,8 +12,8 @@ import torch
 from published import Memory, in_fresh_process, matrix_peak, median_seconds, print_table
 
 from varscale.device import keep_freed_memory
+from varscale.models.shapes import VQVAEConfig
 from varscale.models.vqvae import VQVAE
-from varscale.shapes import VQVAEConfig
 
 ENCODER_FLOPS = 215.126e9
 """An image, by torch's flop counter at the released size."""

@@ -41,14 +41,14 @@ from varscale.data.schema import IMAGE_SCHEMA, ImageManifest, Shard, write_manif
 from varscale.data.views import TrainingViews
 from varscale.device import keep_freed_memory
 from varscale.locations import Location
+from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import load_model
 from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
-from varscale.plan import Cell, Inputs, make_plan
-from varscale.shapes import VQVAEConfig
+from varscale.plan.cells import Cell, Inputs, make_plan
+from varscale.spec.files import load_study
 from varscale.storage import sha256_file
-from varscale.study_file import load_study
-from varscale.train import loop
+from varscale.train.cell import loop
 from varscale.train.engine import EngineSettings, ZeroEngine
 
 PHOTO, STORED = (500, 375), (384, 288)

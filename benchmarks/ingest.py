@@ -36,7 +36,7 @@ from published import median_seconds, print_table, seconds
 
 from varscale.data.images import decode, encode, resize_shorter
 from varscale.data.ingest import IngestOptions, ingest
-from varscale.study.cluster import connected
+from varscale.ray_session import connected
 
 SIDE, QUALITY = 256, 95
 PHOTOS = 200

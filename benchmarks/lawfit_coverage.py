@@ -17,13 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lawfit.fitting import fit
-from lawfit.forms import FORMS
-from lawfit.formula import Array
-from lawfit.frontier import Curve, envelope
-from lawfit.prediction import predict_interval
-from lawfit.profile import intervals
-from lawfit.uncertainty import bootstrap, bootstrap_frontier
+from lawfit.approaches.frontier import Curve, envelope
+from lawfit.fitting.fitting import fit
+from lawfit.forms.base import Array
+from lawfit.forms.catalogue import FORMS
+from lawfit.intervals.bootstrap import bootstrap, bootstrap_frontier
+from lawfit.intervals.prediction import predict_interval
+from lawfit.intervals.profile import intervals
 
 SHARED, OWN = 0.009, 0.0045
 

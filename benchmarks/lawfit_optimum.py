@@ -16,10 +16,10 @@ from collections import Counter
 
 import numpy as np
 
-from lawfit.fitting import Fit, fit
-from lawfit.forms import FORMS
-from lawfit.formula import Array
-from lawfit.solver import minimise
+from lawfit.fitting.fitting import Fit, fit
+from lawfit.fitting.newton import minimise
+from lawfit.forms.base import Array
+from lawfit.forms.catalogue import FORMS
 
 CLAIMED = ("power", "power_floor", "chinchilla", "chinchilla_tied", "kaplan")
 EXTRA = ("m4", "bnsl")

@@ -21,8 +21,8 @@ COLD = """
 import time; began = time.process_time()
 import csv, json, sys
 import numpy as np
-from lawfit.fitting import fit
-from lawfit.uncertainty import bootstrap
+from lawfit.fitting.fitting import fit
+from lawfit.intervals.bootstrap import bootstrap
 imported = time.process_time()
 rows = [row for row in csv.DictReader(open(sys.argv[1])) if row["keep240"] == "1"]
 n, d, y = (np.array([float(row[key]) for row in rows]) for key in ("n_params", "tokens", "loss"))
@@ -41,8 +41,8 @@ CURVES = """
 import time
 import json
 import numpy as np
-from lawfit.fitting import fit
-from lawfit.uncertainty import bootstrap
+from lawfit.fitting.fitting import fit
+from lawfit.intervals.bootstrap import bootstrap
 x = np.geomspace(1e6, 1e10, 12)
 generator = np.random.default_rng(0)
 times = {}
@@ -116,7 +116,7 @@ def main() -> None:
     slow = baseline(options.data, options.baseline) * options.replicates
     rows = [
         (f"{options.replicates} refits of the surface, cold with imports and fit", surface["cold"]),
-        ("  of which imports of lawfit.fitting, lawfit.uncertainty", surface["import"]),
+        ("  of which imports of lawfit.fitting.fitting, lawfit.intervals.bootstrap", surface["import"]),
         ("  of which the fit itself (all starts)", surface["fit"]),
         ("  of which the bootstrap", surface["bootstrap"]),
         (f"{options.replicates} refits of the surface, warm", surface["warm"]),

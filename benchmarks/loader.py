@@ -33,10 +33,10 @@ from varscale.data.order import SampleOrder
 from varscale.data.schema import IMAGE_SCHEMA, ImageManifest, Shard, TokenManifest, token_schema, write_manifest
 from varscale.device import keep_freed_memory
 from varscale.locations import Location
+from varscale.models.shapes import VQVAEConfig
 from varscale.models.vqvae import VQVAE
-from varscale.shapes import VQVAEConfig
 from varscale.storage import sha256_file
-from varscale.train.loop import _loss
+from varscale.train.cell.loop import _loss
 
 LENGTH, CODES, CLASSES = 680, 4096, 1000
 BATCH, BATCHES = 256, 300

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from varscale.plan import Cell, Inputs, make_plan
-from varscale.study_file import load_study
+from varscale.plan.cells import Cell, Inputs, make_plan
+from varscale.spec.files import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALES_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)

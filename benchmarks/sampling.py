@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from published import Memory, cell, in_fresh_process, matrix_peak, median_seconds, print_table
 
-from varscale.accounting import allowed_pairs, forward_flops
 from varscale.device import keep_freed_memory
+from varscale.models.accounting import allowed_pairs, forward_flops
 from varscale.models.sampling import SamplingConfig, sample_tokens
+from varscale.models.shapes import VQVAEConfig
 from varscale.models.var import MAX_HEAD_SCALE, VAR, init_weights
 from varscale.models.vqvae import VQVAE
-from varscale.shapes import VQVAEConfig
 
 SAMPLING = SamplingConfig(cfg=1.5, top_k=900, top_p=0.96)
 DECODER_FLOPS = 393.709e9

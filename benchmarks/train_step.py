@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from published import SCALES_256, Memory, cell, in_fresh_process, matrix_peak, print_table, seconds
 
-from varscale.accounting import training_flops
 from varscale.device import keep_freed_memory
 from varscale.models import linear as linear_module
+from varscale.models.accounting import training_flops
 from varscale.models.scales import block_causal_mask
 from varscale.models.var import VAR, init_weights
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from varscale.train.loop import Place
+    from varscale.train.peers import Place
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -52,7 +52,7 @@ def alone() -> Iterator[Place]:
     import torch
     import torch.distributed as dist
 
-    from varscale.train.loop import Place
+    from varscale.train.peers import Place
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from varscale.accounting import (
+from varscale.models.accounting import (
     _activation_bytes,
     allowed_pairs,
     dense_pairs,
@@ -19,8 +19,8 @@ from varscale.accounting import (
     paper_params,
     training_flops,
 )
+from varscale.models.shapes import VARConfig
 from varscale.models.var import VAR
-from varscale.shapes import VARConfig
 
 SCALES_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 SCALES_512 = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from varscale.errors import UserError
-from varscale.plan import Cell, Inputs, check_frontier, evaluation_steps, make_plan, study_key
-from varscale.spec import Study
-from varscale.study_file import load_study
+from varscale.plan.cells import Cell, Inputs, check_frontier, evaluation_steps, make_plan, study_key
+from varscale.spec.files import load_study
+from varscale.spec.study import Study
 
 INPUTS = Inputs(num_classes=9, vocab_size=128, z_channels=8, patch_nums=(1, 2, 4, 8), tokens_key="t")
 

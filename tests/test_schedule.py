@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from varscale.schedule import lr_factor, weight_decay_at
+from varscale.plan.schedule import lr_factor, weight_decay_at
 
 REFERENCE = Path(__file__).parent / "data" / "sampling" / "schedules_phi.json"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from varscale.errors import UserError
-from varscale.spec import Study
-from varscale.study_file import load_study, load_tokenizer_study
+from varscale.spec.files import load_study, load_tokenizer_study
+from varscale.spec.study import Study
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from varscale.errors import UserError
+from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import save_model
 from varscale.models.vqvae import VQVAE
-from varscale.shapes import VQVAEConfig
+from varscale.plan.tokenizer import difference, make_run
+from varscale.spec.files import load_tokenizer_study
+from varscale.spec.tokenizer import TokenizerStudy
 from varscale.study.places import Places
 from varscale.study.tokenizer import _finished
-from varscale.study.tokenizer_forecast import encoding_flops, forward_flops, tokenizer_table
-from varscale.study_file import load_tokenizer_study
-from varscale.tokenizer_plan import difference, make_run
-from varscale.tokenizer_spec import TokenizerStudy
-from varscale.train.loop import Place
-from varscale.train.tokenizer import TokenizerTraining
+from varscale.study.tokenizer_plan_table import encoding_flops, forward_flops, tokenizer_table
+from varscale.train.peers import Place
+from varscale.train.tokenizer.loop import TokenizerTraining
 
 REDUCED = [
     "data.image_size=64",

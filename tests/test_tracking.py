@@ -6,7 +6,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from lawfit import schema
+from lawfit.records import schema
 from varscale.tracking import Recorder, find_study
 
 

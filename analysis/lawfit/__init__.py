@@ -5,21 +5,21 @@ The path: `load` (a table, MLflow) -> `fit`, `bootstrap`, or a frontier or isoFL
 where they are needed, so that `import lawfit` stays light.
 """
 
-from lawfit.allocation import Allocation, by_frontier, by_isoflop, by_surface, cross_check
-from lawfit.compare import compare
-from lawfit.conventions import convert_flops, training_flops
-from lawfit.design import next_runs, what_if
-from lawfit.fitting import fit
-from lawfit.forecast import forecast
-from lawfit.frontier import frontier
-from lawfit.isoflop import isoflop
-from lawfit.laws import LawResult, fit_study
-from lawfit.prediction import predict_interval
-from lawfit.records import load, load_table
-from lawfit.result import Fit
-from lawfit.schema import RecordError, TrackingError
-from lawfit.study import Study, load_study
-from lawfit.uncertainty import bootstrap
+from lawfit.approaches.allocation import Allocation, by_frontier, by_isoflop, by_surface, cross_check
+from lawfit.approaches.frontier import frontier
+from lawfit.approaches.isoflop import isoflop
+from lawfit.errors import RecordError, TrackingError
+from lawfit.fitting.fitting import fit
+from lawfit.fitting.result import Fit
+from lawfit.intervals.bootstrap import bootstrap
+from lawfit.intervals.prediction import predict_interval
+from lawfit.questions.compare import compare
+from lawfit.questions.forecast import forecast
+from lawfit.questions.next_runs import next_runs, what_if
+from lawfit.questions.study_laws import LawResult, fit_study
+from lawfit.records.flop_conventions import convert_flops, training_flops
+from lawfit.records.study import Study, load_study
+from lawfit.records.table import load, load_table
 
 __all__ = [
     "Allocation",

@@ -21,7 +21,9 @@ import os
 
 import pandas as pd
 
-from lawfit import compare, figures, fit_study, load_study
+from lawfit import fit_study, load_study
+from lawfit.pictures import study as figures
+from lawfit.questions import compare
 
 # %matplotlib inline
 TRACKING_URI = os.environ.get("VARSCALE_TRACKING_URI", "sqlite:///.varscale/mlflow.db")

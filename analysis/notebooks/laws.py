@@ -21,7 +21,8 @@ import os
 
 import pandas as pd
 
-from lawfit import figures, fit_study, load_study
+from lawfit import fit_study, load_study
+from lawfit.pictures import study as figures
 
 # %matplotlib inline
 TRACKING_URI = os.environ.get("VARSCALE_TRACKING_URI", "sqlite:///.varscale/mlflow.db")

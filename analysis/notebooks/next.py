@@ -20,7 +20,9 @@ import os
 
 import pandas as pd
 
-from lawfit import figures, fit_study, forecast, load_study, next_runs, what_if
+from lawfit import fit_study, load_study, next_runs, what_if
+from lawfit.pictures import study as figures
+from lawfit.questions import forecast
 
 # %matplotlib inline
 TRACKING_URI = os.environ.get("VARSCALE_TRACKING_URI", "sqlite:///.varscale/mlflow.db")

@@ -61,7 +61,7 @@ def ingest(
     from contextlib import nullcontext
 
     from varscale.data.ingest import IngestOptions, begin, make
-    from varscale.study.cluster import connected
+    from varscale.ray_session import connected
 
     job = begin(source, dest, IngestOptions(size, quality, shard_mib, val_fraction, strict))
     with nullcontext() if job.is_small else connected(_debug()):
@@ -86,7 +86,7 @@ def data_verify(
     from varscale.data.checks.verify import is_small, verify
     from varscale.data.manifests import read_manifest
     from varscale.locations import Location
-    from varscale.study.cluster import connected
+    from varscale.ray_session import connected
 
     place = Location.of(dest)
     with nullcontext() if is_small(read_manifest(place)) else connected(_debug()):
@@ -117,10 +117,10 @@ def data_show(
 @tokenizer_app.command("plan")
 def tokenizer_plan(spec: TokenizerFile, overrides: Overrides = None) -> None:
     """Print what training a tokenizer will do and cost. Trains nothing."""
-    from varscale.study_file import load_tokenizer_study
+    from varscale.spec.files import load_tokenizer_study
 
     study = load_tokenizer_study(spec, overrides)
-    from varscale.study.tokenizer_forecast import tokenizer_table
+    from varscale.study.tokenizer_plan_table import tokenizer_table
 
     print(tokenizer_table(study))
 
@@ -128,10 +128,10 @@ def tokenizer_plan(spec: TokenizerFile, overrides: Overrides = None) -> None:
 @tokenizer_app.command("train")
 def tokenizer_train(spec: TokenizerFile, overrides: Overrides = None) -> None:
     """Train a tokenizer and write its weights and picture; run again, an interrupted training goes on."""
-    from varscale.study_file import load_tokenizer_study
+    from varscale.spec.files import load_tokenizer_study
 
     study = load_tokenizer_study(spec, overrides)
-    from varscale.study.cluster import connected
+    from varscale.ray_session import connected
     from varscale.study.places import Places
     from varscale.study.stages import prepared_images
     from varscale.study.tokenizer import train_tokenizer
@@ -168,7 +168,7 @@ def tokenizer_evaluate(
     """Measure PSNR, SSIM, Fréchet distance and use of codes by scale on any split of image shards."""
     import json
 
-    from varscale.data.assess import Question, assess
+    from varscale.evaluate.tokenizer import Question, assess
     from varscale.storage import check_writable
 
     if weights and features == "tokenizer":
@@ -216,11 +216,12 @@ def tokenise(
     from varscale.data.images import ViewRule
     from varscale.data.tokenise import begin, make
     from varscale.locations import Location
+    from varscale.models.shapes import VQVAEConfig
     from varscale.models.store import load_model
     from varscale.models.vqvae import VQVAE
     from varscale.progress import say
-    from varscale.shapes import VQVAEConfig
-    from varscale.study.cluster import cluster_resources, connected
+    from varscale.ray_session import connected
+    from varscale.study.placement import cluster_resources
 
     scales = _released_scales(tokenizer, patch_nums) or VQVAEConfig.patch_nums
     images, target = Location.of(shards), Location.of(dest)
@@ -244,7 +245,7 @@ def tokenise(
 def plan(study_file: StudyFile, overrides: Overrides = None) -> None:
     """Print the grid of a study: sizes, tokens, FLOPs, predicted time. Trains nothing."""
     study, places = _study(study_file, overrides, make_store=False)
-    from varscale.study.forecast import plan_table
+    from varscale.study.plan_table import plan_table
 
     print(plan_table(study, places))
 
@@ -256,7 +257,7 @@ def run(study_file: StudyFile, overrides: Overrides = None) -> None:
     from varscale.study.run import Timing
 
     timing = Timing()
-    from varscale.study.cluster import connected
+    from varscale.ray_session import connected
     from varscale.study.run import run_study
 
     with places.locked(), connected(_debug()):
@@ -364,8 +365,8 @@ def doctor() -> None:
 
 
 def _study(path: Path, overrides: list[str] | None, make_store: bool = True) -> tuple[Any, Any]:
+    from varscale.spec.files import load_study
     from varscale.study.places import Places
-    from varscale.study_file import load_study
 
     study = load_study(path, overrides)
     return study, Places.of(study, make_store)

@@ -90,7 +90,7 @@ def _mlflow() -> str:
 
 
 def _ray() -> str:
-    from varscale.study.cluster import connected
+    from varscale.ray_session import connected
 
     with connected():
         import ray

@@ -2,7 +2,7 @@
 
 A :class:`Recorder` is the only writer of its database: metrics are buffered and written in batches (one by one they
 cost 40 times as much, and SQLite locks under several writers). A run that resumes keeps its id, and steps already
-recorded are not recorded twice. Names come from ``lawfit.schema``, the contract with the reader.
+recorded are not recorded twice. Names come from ``lawfit.records.schema``, the contract with the reader.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lawfit import schema
+from lawfit.records import schema
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -165,7 +165,7 @@ class Recorder:
         self._client.set_tag(run_id, key, value)
 
     def close(self, run_id: str, state: str) -> None:
-        """End a run in a state of ``lawfit.schema.STATES``."""
+        """End a run in a state of ``lawfit.records.schema.STATES``."""
         self.flush()
         self._client.set_tag(run_id, schema.TAG_STATE, state)
         self._client.set_terminated(run_id, "FINISHED" if state == schema.STATE_FINISHED else "FAILED")
@@ -215,3 +215,13 @@ class Recorder:
                 self._client.delete_tag(found.info.run_id, TAG_REASON)
         self._client.log_batch(found.info.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
         return found.info.run_id
+
+
+def start_recorder(uri: str, experiment: str, artifact_root: str | None) -> Any:
+    """Handle of a Recorder actor beside this process, which reads what it writes."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    recorder = ray.remote(num_cpus=0)(Recorder).options(scheduling_strategy=here)
+    return recorder.remote(uri, experiment, artifact_root)

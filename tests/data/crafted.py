@@ -7,7 +7,7 @@ from typing import Any
 
 from varscale.data.schema import ImageManifest, Shard, TokenManifest
 from varscale.locations import Location
-from varscale.shapes import VQVAEConfig
+from varscale.models.shapes import VQVAEConfig
 
 TINY = VQVAEConfig(32, 4, 8, (1, 2), 1, (1, 2, 4, 8), norm_groups=4)
 """A tokenizer of 16 px images: 85 tokens of 32 codes. The fixture ``tiny_tokenizer`` is one."""

@@ -11,16 +11,16 @@ import torch
 from crafted import TINY, shard, token_manifest
 
 from varscale.cli import app, main
-from varscale.data.assess import Answer, Question, assess
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.schema import token_schema, write_manifest
 from varscale.errors import UserError
+from varscale.evaluate.tokenizer import Answer, Question, assess
 from varscale.locations import Location
 from varscale.models.lpips import VGG16Features
+from varscale.models.shapes import VARConfig
 from varscale.models.store import save_model
 from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
-from varscale.shapes import VARConfig
 
 WHOLE = Question("val", "tokenizer", None, None, 4, None, None)
 

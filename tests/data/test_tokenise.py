@@ -33,12 +33,12 @@ from varscale.data.schema import (
 )
 from varscale.data.tokenise import SHARD_BYTES, make_parts, token_key, tokenise
 from varscale.errors import EnvironmentalError, UserError
-from varscale.evaluate.pictures import to_tensor
 from varscale.locations import Location
+from varscale.metrics.pictures import to_tensor
+from varscale.models.shapes import VARConfig, VQVAEConfig
 from varscale.models.store import load_model, save_model
 from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
-from varscale.shapes import VARConfig, VQVAEConfig
 
 LENGTH = 85
 RULE = ViewRule(16, flip=True)

@@ -19,9 +19,9 @@ from varscale.data.schema import MANIFEST, Shard, read_token_manifest, token_sch
 from varscale.data.tokenise import tokenise
 from varscale.errors import UserError
 from varscale.locations import Location
+from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import save_model
 from varscale.models.vqvae import VQVAE
-from varscale.shapes import VQVAEConfig
 
 PATCH_NUMS, VOCAB, VIEWS = (1, 2, 3), 50, {"train": 3, "val": 1}
 LENGTH = 14

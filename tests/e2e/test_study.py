@@ -15,7 +15,7 @@ import pytest
 from small_study import ROOT, environment, small_run, wait_for_checkpoint, wait_until_ray_is_gone
 
 import lawfit
-from lawfit import schema
+from lawfit.records import schema
 from varscale.data.loader import TokenShards
 from varscale.evaluate.loss import validation_metrics
 from varscale.models.store import load_model

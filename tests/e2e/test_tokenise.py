@@ -17,9 +17,9 @@ from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.schema import MANIFEST
 from varscale.data.tokenise import tokenise
 from varscale.locations import Location
+from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import save_model
 from varscale.models.vqvae import VQVAE
-from varscale.shapes import VQVAEConfig
 
 SHAPE = VQVAEConfig(32, 4, 8, (1, 2), 1, (1, 2, 4, 8), norm_groups=4)
 VIEWS = 200

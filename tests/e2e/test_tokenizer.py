@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from small_study import ROOT, environment, wait_for_checkpoint, wait_until_ray_is_gone
 
-from lawfit import schema
+from lawfit.records import schema
 from varscale.data.images import ViewRule
 from varscale.data.loader import ImageShards
 from varscale.data.views import validation_batches

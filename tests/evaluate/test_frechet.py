@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from varscale.evaluate.frechet import Moments, frechet_distance
+from varscale.metrics.frechet import Moments, frechet_distance
 
 
 @pytest.fixture

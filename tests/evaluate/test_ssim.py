@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from varscale.evaluate.ssim import ssim
+from varscale.metrics.ssim import ssim
 
 
 def test_an_image_is_like_itself_and_likeness_is_mutual() -> None:

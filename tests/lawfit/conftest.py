@@ -14,8 +14,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from lawfit import schema
-from lawfit.study import Study, load_study
+from lawfit.records import schema
+from lawfit.records.study import Study, load_study
 
 ALPHA = 0.049
 DEPTHS = (1, 2, 3, 4, 5, 6)

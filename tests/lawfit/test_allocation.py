@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lawfit.allocation import Allocation, by_frontier, by_isoflop, by_surface, cross_check, regress
-from lawfit.fitting import fit
-from lawfit.isoflop import isoflop
-from lawfit.schema import RecordError
+from lawfit.approaches.allocation import Allocation, by_frontier, by_isoflop, by_surface, cross_check, regress
+from lawfit.approaches.isoflop import isoflop
+from lawfit.errors import RecordError
+from lawfit.fitting.fitting import fit
 
 E, A, B, ALPHA, BETA = 1.7, 400.0, 2000.0, 0.34, 0.37
 EXPONENT = BETA / (ALPHA + BETA)

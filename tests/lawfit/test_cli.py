@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lawfit.cli import main
+from lawfit.command.cli import main
 
 
 @dataclass
@@ -249,7 +249,7 @@ def test_errors_are_one_line_with_the_right_exit_code(
 
 
 def test_a_process_of_its_own_shows_help_and_with_debug_the_traceback() -> None:
-    command = [sys.executable, "-m", "lawfit.cli"]
+    command = [sys.executable, "-m", "lawfit.command.cli"]
     shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
     for verb in ("fit", "isoflop", "frontier", "forecast", "compare", "next-runs", "what-if", "report"):
         assert verb in shown.stdout

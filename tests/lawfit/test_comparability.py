@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from lawfit.comparability import check_sampling, is_distance, schedule_flags
-from lawfit.schema import RecordError
+from lawfit.errors import RecordError
+from lawfit.records.comparability import check_sampling, is_distance, schedule_flags
 
 
 def test_equal_settings_raise_no_flag() -> None:

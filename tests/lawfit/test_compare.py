@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lawfit.compare import compare
-from lawfit.fitting import fit
-from lawfit.schema import RecordError
+from lawfit.errors import RecordError
+from lawfit.fitting.fitting import fit
+from lawfit.questions.compare import compare
 
 X = np.geomspace(1e4, 1e7, 10)
 RUNS = [f"r{i}" for i in range(10)]

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lawfit.conventions import CONVENTIONS, convert_flops, training_flops
-from lawfit.schema import RecordError
+from lawfit.errors import RecordError
+from lawfit.records.flop_conventions import CONVENTIONS, convert_flops, training_flops
 
 MODELS = pd.DataFrame(
     {

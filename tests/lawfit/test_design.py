@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from lawfit.covariance import linearise
-from lawfit.design import next_runs, what_if
-from lawfit.fitting import fit
-from lawfit.schema import RecordError
+from lawfit.errors import RecordError
+from lawfit.fitting.fitting import fit
+from lawfit.intervals.covariance import linearise
+from lawfit.questions.next_runs import next_runs, what_if
 
 X = np.geomspace(1e15, 1e18, 8)
 

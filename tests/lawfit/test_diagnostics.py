@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lawfit.diagnostics import flags
-from lawfit.fitting import fit
+from lawfit.fitting.fitting import fit
+from lawfit.intervals.flags import flags
 
 X = np.geomspace(1e4, 1e8, 12)
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lawfit.expressions import evaluate, matching
-from lawfit.schema import RecordError
+from lawfit.errors import RecordError
+from lawfit.records.expressions import evaluate, matching
 
 TABLE = pd.DataFrame(
     {

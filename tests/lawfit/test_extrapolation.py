@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from lawfit.extrapolation import hold_out_largest, hold_out_largest_curve, roll_forward
-from lawfit.fitting import fit
-from lawfit.frontier import Curve
-from lawfit.schema import RecordError
+from lawfit.approaches.frontier import Curve
+from lawfit.errors import RecordError
+from lawfit.fitting.fitting import fit
+from lawfit.intervals.back_tests import hold_out_largest, hold_out_largest_curve, roll_forward
 
 X = 4608.0 * np.arange(1, 7) ** 3
 

@@ -9,16 +9,17 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from lawfit import figures, style
-from lawfit.allocation import by_isoflop
-from lawfit.fitting import fit
-from lawfit.forecast import forecast
-from lawfit.frontier import frontier
-from lawfit.isoflop import isoflop
-from lawfit.laws import LawResult, fit_study
-from lawfit.schema import RecordError
-from lawfit.study import Study
-from lawfit.uncertainty import bootstrap
+from lawfit.approaches.allocation import by_isoflop
+from lawfit.approaches.frontier import frontier
+from lawfit.approaches.isoflop import isoflop
+from lawfit.errors import RecordError
+from lawfit.fitting.fitting import fit
+from lawfit.intervals.bootstrap import bootstrap
+from lawfit.pictures import study as figures
+from lawfit.pictures import style
+from lawfit.questions.forecast import forecast
+from lawfit.questions.study_laws import LawResult, fit_study
+from lawfit.records.study import Study
 
 X = np.geomspace(1e6, 1e9, 8)
 NOISE = np.exp(0.01 * np.random.default_rng(0).standard_normal(8))

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy import optimize
 
-from lawfit.fitting import fit
-from lawfit.forms import FORMS
-from lawfit.schema import RecordError
+from lawfit.errors import RecordError
+from lawfit.fitting.fitting import fit
+from lawfit.forms.catalogue import FORMS
 
 X = 4608.0 * np.arange(1, 7) ** 3
 ORACLES = [

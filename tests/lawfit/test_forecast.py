@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from lawfit.forecast import forecast
-from lawfit.schema import RecordError
+from lawfit.errors import RecordError
+from lawfit.questions.forecast import forecast
 
 X = np.geomspace(1e5, 1e8, 10)
 

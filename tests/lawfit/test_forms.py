@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lawfit.forms import FORMS
-from lawfit.formula import Array, Centre, Form, nonnegative
-from lawfit.schema import RecordError
+from lawfit.errors import RecordError
+from lawfit.forms.base import Array, Centre, Form, nonnegative
+from lawfit.forms.catalogue import FORMS
 
 GENERATOR = np.random.default_rng(0)
 COLUMNS = {

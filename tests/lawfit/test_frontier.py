@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lawfit.frontier import Frontier, Method, frontier
-from lawfit.schema import RecordError
+from lawfit.approaches.frontier import Frontier, Method, frontier
+from lawfit.errors import RecordError
 
 Curves = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 CROSSING: Curves = {"small": ([1, 10, 100], [4.0, 2.0, 2.0]), "large": ([10, 100, 1000], [8.0, 2.0, 0.5])}

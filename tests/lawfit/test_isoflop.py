@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lawfit.isoflop import isoflop, minimum, surface_optimum
-from lawfit.schema import RecordError
+from lawfit.approaches.isoflop import isoflop, minimum, surface_optimum
+from lawfit.errors import RecordError
 
 BUDGETS = np.array([1e18, 1e19, 1e20, 1e21])
 A, B, ALPHA, BETA = 400.0, 8.0, 0.45, 0.15  # alpha/beta = 3
@@ -118,7 +118,7 @@ def test_minimum_says_nan_where_nothing_is_bracketed() -> None:
 
 
 def test_the_closed_form_is_the_minimum_along_the_slice() -> None:
-    from lawfit.fitting import fit
+    from lawfit.fitting.fitting import fit
 
     table = surface_table()
     surface = fit({"N": table["n_params"], "D": table["tokens"]}, table["loss"], "chinchilla")

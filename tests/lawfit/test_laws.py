@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lawfit import schema
-from lawfit.fitting import fit
-from lawfit.laws import LawResult, fit_study, not_fitted
-from lawfit.schema import RecordError
-from lawfit.study import Study, load_study
+from lawfit.errors import RecordError
+from lawfit.fitting.fitting import fit
+from lawfit.questions.study_laws import LawResult, fit_study, not_fitted
+from lawfit.records import schema
+from lawfit.records.study import Study, load_study
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from lawfit import mlflow_store, schema
-from lawfit.mlflow_store import Store
-from lawfit.records import load, points
-from lawfit.schema import RecordError, TrackingError
+from lawfit.errors import RecordError, TrackingError
+from lawfit.records import mlflow_store, schema
+from lawfit.records.mlflow_store import Store
+from lawfit.records.table import load, points
 
 GOOD = pd.DataFrame({"n_params": [1e4, 1e5, 1e6], "tokens": [1e6, 1e6, 1e6], "loss": [3.4, 3.2, 3.0]})
 

@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from lawfit.study import Study
+from lawfit.records.study import Study
 
 FOLDER = Path(__file__).resolve().parents[2] / "analysis" / "notebooks"
 

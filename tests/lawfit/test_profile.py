@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from lawfit.fitting import fit
-from lawfit.prediction import predict_interval
-from lawfit.profile import intervals, profile, reference_intervals
-from lawfit.schema import RecordError
+from lawfit.errors import RecordError
+from lawfit.fitting.fitting import fit
+from lawfit.intervals.prediction import predict_interval
+from lawfit.intervals.profile import intervals, profile, reference_intervals
 
 X = 4608.0 * np.arange(1, 7) ** 3
 WIDE = np.geomspace(1e4, 1e8, 12)

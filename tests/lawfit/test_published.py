@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lawfit.allocation import by_frontier, by_isoflop, regress
-from lawfit.conventions import convert_flops, training_flops
-from lawfit.fitting import fit
-from lawfit.forecast import forecast
-from lawfit.frontier import frontier
-from lawfit.isoflop import isoflop
-from lawfit.records import load
-from lawfit.uncertainty import bootstrap
+from lawfit.approaches.allocation import by_frontier, by_isoflop, regress
+from lawfit.approaches.frontier import frontier
+from lawfit.approaches.isoflop import isoflop
+from lawfit.fitting.fitting import fit
+from lawfit.intervals.bootstrap import bootstrap
+from lawfit.questions.forecast import forecast
+from lawfit.records.flop_conventions import convert_flops, training_flops
+from lawfit.records.table import load
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lawfit import schema
-from lawfit.laws import fit_study
-from lawfit.records import load_table
-from lawfit.schema import RecordError
-from lawfit.study import Study, load_study
+from lawfit.errors import RecordError
+from lawfit.questions.study_laws import fit_study
+from lawfit.records import schema
+from lawfit.records.study import Study, load_study
+from lawfit.records.table import load_table
 
 
 def test_runs_come_back_as_written(quick: Study) -> None:

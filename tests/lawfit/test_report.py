@@ -9,10 +9,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from lawfit.laws import LawResult, fit_study
-from lawfit.report import write_report
-from lawfit.schema import RecordError
-from lawfit.study import Study
+from lawfit.errors import RecordError
+from lawfit.questions.study_laws import LawResult, fit_study
+from lawfit.records.study import Study
+from lawfit.report.page import write_report
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from lawfit import schema
-from lawfit.schema import RecordError
+from lawfit.errors import RecordError
+from lawfit.records import schema
 
 
 def test_only_inception_features_are_called_fid() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lawfit.fitting import fit
-from lawfit.forms import FORMS
+from lawfit.fitting.fitting import fit
+from lawfit.forms.catalogue import FORMS
 
 GENERATOR = np.random.default_rng(0)
 X = np.geomspace(1e5, 1e10, 40)

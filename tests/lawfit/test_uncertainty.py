@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lawfit.covariance import delta_method, linearise
-from lawfit.fitting import fit
-from lawfit.frontier import Curve, envelope
-from lawfit.result import Fit
-from lawfit.schema import RecordError
-from lawfit.uncertainty import bootstrap, bootstrap_frontier, t_interval
+from lawfit.approaches.frontier import Curve, envelope
+from lawfit.errors import RecordError
+from lawfit.fitting.fitting import fit
+from lawfit.fitting.result import Fit
+from lawfit.intervals.bootstrap import bootstrap, bootstrap_frontier, t_interval
+from lawfit.intervals.covariance import delta_method, linearise
 
 X = 4608.0 * np.arange(1, 7) ** 3
 RUNS = np.arange(6)

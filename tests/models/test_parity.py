@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from varscale.models import parity
+from varscale import parity
 
 COPY = Path(__file__).parents[1] / "data" / "a_tiny"
 

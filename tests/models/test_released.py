@@ -10,11 +10,11 @@ from varscale.cli import _released_scales
 from varscale.errors import UserError
 from varscale.models import released
 from varscale.models.scales import attention_bias
+from varscale.models.shapes import VARConfig, VQVAEConfig
 from varscale.models.store import convert, load_model, save_model
 from varscale.models.var import VAR
 from varscale.models.vqvae import VQVAE
 from varscale.models.weights import read_weights
-from varscale.shapes import VARConfig, VQVAEConfig
 
 SCALES_256 = VQVAEConfig.patch_nums
 SCALES_512 = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)

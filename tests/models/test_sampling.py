@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from varscale.models.sampling import SamplingConfig, _draw, generate, likeliest, sample_tokens
+from varscale.models.shapes import VARConfig, VQVAEConfig
 from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
-from varscale.shapes import VARConfig, VQVAEConfig
 
 REFERENCE = Path(__file__).parents[1] / "data" / "sampling" / "topk_topp.npz"
 SCALES = (1, 2, 4)

@@ -9,11 +9,11 @@ import safetensors.torch
 import torch
 
 from varscale.errors import UserError
+from varscale.models.shapes import VARConfig, VQVAEConfig
 from varscale.models.store import FORMAT, HEADER_KEY, load_model, save_model
 from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
 from varscale.models.weights import read_weights
-from varscale.shapes import VARConfig, VQVAEConfig
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from varscale.models.scales import scale_slices
+from varscale.models.shapes import VARConfig
 from varscale.models.var import VAR, init_weights
-from varscale.shapes import VARConfig
 
 CFG = VARConfig(3, 48, 3, 9, 64, 8, (1, 2, 4), drop_path=0.1)
 

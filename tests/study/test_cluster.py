@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from varscale.errors import EnvironmentalError, UserError
-from varscale.plan import Cell, Inputs, make_plan
-from varscale.spec import Study
-from varscale.study.cluster import check_fit, waves
+from varscale.plan.cells import Cell, Inputs, make_plan
+from varscale.spec.files import load_study
+from varscale.spec.study import Study
+from varscale.study.placement import check_fit, waves
 from varscale.study.places import Places
-from varscale.study_file import load_study
 
 INPUTS = Inputs(9, 128, 8, (1, 2, 4, 8), "t")
 

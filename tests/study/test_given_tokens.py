@@ -14,14 +14,14 @@ from varscale.data.schema import read_token_manifest
 from varscale.data.tokenise import tokenise
 from varscale.errors import UserError
 from varscale.locations import Location
+from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import save_model
 from varscale.models.vqvae import VQVAE
-from varscale.shapes import VQVAEConfig
-from varscale.spec import Study
+from varscale.spec.files import load_study
+from varscale.spec.study import Study
 from varscale.study import stages
-from varscale.study.forecast import plan_table
 from varscale.study.places import Places
-from varscale.study_file import load_study
+from varscale.study.plan_table import plan_table
 
 SHAPE = VQVAEConfig(32, 4, 8, (1, 2), 1, (1, 2, 4, 8), norm_groups=4)
 

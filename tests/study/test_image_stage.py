@@ -6,7 +6,7 @@ import pytest
 
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.schema import read_image_manifest
-from varscale.spec import Data
+from varscale.spec.study import Data
 from varscale.study.stages import image_folder, prepared_images
 
 

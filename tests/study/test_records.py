@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from lawfit import schema
+from lawfit.records import schema
 from varscale.data.schema import TokenManifest
 from varscale.errors import EnvironmentalError
-from varscale.plan import Inputs, make_plan
+from varscale.plan.cells import Inputs, make_plan
+from varscale.spec.files import load_study
 from varscale.study.grid import cell_params
 from varscale.study.places import Places
 from varscale.study.report import write_study_report
 from varscale.study.run import check_enough_for_a_law
-from varscale.study_file import load_study
 
 INPUTS = Inputs(9, 128, 8, (1, 2, 4, 8), "t")
 MANIFEST = TokenManifest(

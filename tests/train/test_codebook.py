@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from varscale.models.shapes import VQVAEConfig
 from varscale.models.vqvae import VQVAE
-from varscale.shapes import VQVAEConfig
-from varscale.train.average import AveragedModel
-from varscale.train.codebook import CodeUsage, found_codebook, kmeans, revive
-from varscale.train.loop import Place
+from varscale.train.peers import Place
+from varscale.train.tokenizer.average import AveragedModel
+from varscale.train.tokenizer.codebook import CodeUsage, found_codebook, kmeans, revive
 
 ALONE = Place(0, 1, torch.device("cpu"))
 

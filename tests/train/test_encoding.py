@@ -13,7 +13,7 @@ import torch
 from crafted import TINY
 from training_log import Log
 
-from lawfit import schema
+from lawfit.records import schema
 from varscale.data import views as views_module
 from varscale.data.batches import TokenBatches
 from varscale.data.encoded import EncodedBatches
@@ -26,9 +26,9 @@ from varscale.locations import Location
 from varscale.models.store import load_model
 from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
-from varscale.plan import Cell, Inputs, make_plan
-from varscale.study_file import load_study
-from varscale.train import loop
+from varscale.plan.cells import Cell, Inputs, make_plan
+from varscale.spec.files import load_study
+from varscale.train.cell import loop
 from varscale.train.engine import EngineSettings, ZeroEngine
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,12 +16,12 @@ from training_log import Log
 
 from varscale.data.batches import TokenBatches
 from varscale.data.order import SampleOrder
+from varscale.models.shapes import VQVAEConfig
 from varscale.models.var import VAR, init_weights, is_decayed
 from varscale.models.vqvae import VQVAE
-from varscale.plan import Cell, Inputs, make_plan
-from varscale.shapes import VQVAEConfig
-from varscale.study_file import load_study
-from varscale.train import loop
+from varscale.plan.cells import Cell, Inputs, make_plan
+from varscale.spec.files import load_study
+from varscale.train.cell import loop
 from varscale.train.engine import EngineSettings, ZeroEngine
 
 ROOT = Path(__file__).resolve().parents[2]

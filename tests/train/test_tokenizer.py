@@ -14,15 +14,15 @@ import torch.multiprocessing as mp
 from torch import nn
 from training_log import Log
 
-from lawfit import schema
+from lawfit.records import schema
 from varscale.data.images import ViewRule
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.loader import ImageShards
 from varscale.models.discriminator import PatchDiscriminator
-from varscale.study_file import load_tokenizer_study
-from varscale.tokenizer_plan import TokenizerRun, make_run
-from varscale.train.loop import Place
-from varscale.train.tokenizer import TokenizerData, TokenizerTraining, train
+from varscale.plan.tokenizer import TokenizerRun, make_run
+from varscale.spec.files import load_tokenizer_study
+from varscale.train.peers import Place
+from varscale.train.tokenizer.loop import TokenizerData, TokenizerTraining, train
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, SAVED = 10, 6

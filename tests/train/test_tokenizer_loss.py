@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from varscale.models.shapes import VQVAEConfig
 from varscale.models.vqvae import VQVAE
-from varscale.shapes import VQVAEConfig
-from varscale.tokenizer_spec import Adversarial, Perceptual, TokenizerRecipe
-from varscale.train.tokenizer_loss import (
+from varscale.spec.tokenizer import Adversarial, Perceptual, TokenizerRecipe
+from varscale.train.tokenizer.objective import (
     TokenizerObjective,
     adaptive_weight,
     hinge_discriminator_loss,

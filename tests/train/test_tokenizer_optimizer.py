@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from varscale.train.tokenizer_optimizer import MuonAdamW
+from varscale.train.tokenizer.optimizer import MuonAdamW
 
 
 def gradients() -> list[torch.Tensor]:

@@ -9,8 +9,8 @@ import torch
 
 from varscale.data.images import ViewRule
 from varscale.data.views import TrainingViews
-from varscale.evaluate.pictures import to_tensor
 from varscale.locations import Location
+from varscale.metrics.pictures import to_tensor
 from varscale.models.vqvae import VQVAE
 
 ENCODED_PIXELS = 2**19

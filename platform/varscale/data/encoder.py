@@ -27,13 +27,13 @@ from varscale.data.schema import Shard, token_schema
 from varscale.data.views import shown_views
 from varscale.device import best_device
 from varscale.errors import UserError
-from varscale.evaluate.features import own_features
-from varscale.evaluate.pictures import to_tensor
 from varscale.evaluate.reconstruction import measure, save_scale_grid
 from varscale.locations import Location
+from varscale.metrics.features import own_features
+from varscale.metrics.pictures import to_tensor
+from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
-from varscale.shapes import VQVAEConfig
 from varscale.storage import write_json
 
 ASSESSMENT = "assessment"

@@ -32,10 +32,10 @@ from varscale.data.schema import (
 )
 from varscale.errors import UserError
 from varscale.locations import Location
+from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import Loaded, load_model
 from varscale.models.vqvae import VQVAE
 from varscale.progress import Progress, say
-from varscale.shapes import VQVAEConfig
 from varscale.storage import digest
 
 SHARD_BYTES = 64 * 2**20

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-from lawfit import schema
+from lawfit.records import schema
 from varscale.models.quantizer import MultiScaleQuantizer
 from varscale.models.var import VAR
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from lawfit import schema
-from varscale.evaluate.features import FeatureSpace
-from varscale.evaluate.frechet import Moments, frechet_distance
-from varscale.evaluate.pictures import save_grid, to_tensor, to_uint8
-from varscale.evaluate.ssim import WINDOW, ssim
+from lawfit.records import schema
+from varscale.metrics.features import FeatureSpace
+from varscale.metrics.frechet import Moments, frechet_distance
+from varscale.metrics.pictures import save_grid, to_tensor, to_uint8
+from varscale.metrics.ssim import WINDOW, ssim
 from varscale.models.vqvae import VQVAE
 
 LARGEST_ZOOMED = 64

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from varscale.errors import UserError
-from varscale.evaluate.frechet import Moments, frechet_distance, tokenizer_features
-from varscale.evaluate.pictures import save_grid, to_uint8
+from varscale.metrics.frechet import Moments, frechet_distance, tokenizer_features
+from varscale.metrics.pictures import save_grid, to_uint8
 from varscale.models.sampling import SamplingConfig, sample_tokens
 from varscale.models.store import load_model
 from varscale.models.var import VAR

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from varscale.shapes import Span
+from varscale.models.shapes import Span
 
 
 def block_causal_attention(

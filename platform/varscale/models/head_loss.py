@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from varscale.models.linear import linear
-from varscale.shapes import MAX_HEAD_ROWS
+from varscale.models.shapes import MAX_HEAD_ROWS
 
 
 def linear_cross_entropy(

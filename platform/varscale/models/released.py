@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from varscale.errors import UserError
-from varscale.shapes import DROP_PATH_AT_DEPTH_24, VARConfig, VQVAEConfig, check_scales
+from varscale.models.shapes import DROP_PATH_AT_DEPTH_24, VARConfig, VQVAEConfig, check_scales
 from varscale.storage import atomic_path
 
 SUFFIX = ".pth"

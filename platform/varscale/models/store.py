@@ -19,13 +19,13 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from varscale.errors import UserError
-from varscale.field_errors import plain_problem
 from varscale.models import released
 from varscale.models.scales import attention_bias
+from varscale.models.shapes import VARConfig, VQVAEConfig
 from varscale.models.var import VAR
 from varscale.models.vqvae import VQVAE
 from varscale.models.weights import read_weights
-from varscale.shapes import VARConfig, VQVAEConfig
+from varscale.spec.field_errors import plain_problem
 from varscale.storage import atomic_path, check_writable, sha256_file
 
 FORMAT = "varscale-model/1"

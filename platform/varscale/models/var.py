@@ -21,7 +21,7 @@ from varscale.models.head_loss import linear_cross_entropy
 from varscale.models.linear import Linear, linear
 from varscale.models.precision import full_precision
 from varscale.models.scales import attention_bias, level_of_token
-from varscale.shapes import VARConfig, attention_spans
+from varscale.models.shapes import VARConfig, attention_spans
 
 MAX_HEAD_SCALE = math.log(100)
 NO_DECAY_NAMES = (

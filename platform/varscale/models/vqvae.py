@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from varscale.models.quantizer import MultiScaleQuantizer, Quantized
-from varscale.shapes import VQVAEConfig
+from varscale.models.shapes import VQVAEConfig
 
 NORM_EPS = 1e-6
 

@@ -12,15 +12,15 @@ import ray
 from ray import tune
 from ray.train import TrainingFailedError
 
-from lawfit import schema
+from lawfit.records import schema
 from varscale.data.schema import TokenManifest
-from varscale.plan import Cell
-from varscale.spec import Study
-from varscale.study.cluster import Wave, cluster_resources, waves
+from varscale.plan.cells import Cell
+from varscale.spec.study import Study
+from varscale.study.placement import Wave, cluster_resources, waves
 from varscale.study.places import Places
 from varscale.study.watch import GridState, Ticker
+from varscale.train.cell.worker import GRID_FILE, MODEL_FILE, CellJob, run_rank
 from varscale.train.launch import Workers, launch
-from varscale.train.worker import GRID_FILE, MODEL_FILE, CellJob, run_rank
 
 TRIAL_MEMORY = 64 * 2**20
 """Bytes a trial's driver reserves. Tune wants a demand, and a CPU would be taken from the driver's own workers."""

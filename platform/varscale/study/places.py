@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from varscale.errors import EnvironmentalError, UserError
-from varscale.plan import Cell
-from varscale.spec import Study
+from varscale.plan.cells import Cell
+from varscale.spec.study import Study
+from varscale.spec.tokenizer import TokenizerStudy
 from varscale.storage import check_writable
-from varscale.tokenizer_spec import TokenizerStudy
 from varscale.tracking import SQLITE
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import lawfit
-from lawfit import report as lawfit_report
-from lawfit import schema
+from lawfit.records import schema
+from lawfit.report import page as lawfit_report
 from varscale.data.encoder import PICTURE
 from varscale.errors import EnvironmentalError, UserError
-from varscale.spec import Study
+from varscale.spec.study import Study
 from varscale.storage import write_json
 from varscale.study import stages
 from varscale.study.places import Places
 from varscale.tracking import find_study, new_client
-from varscale.train.worker import GRID_FILE
+from varscale.train.cell.worker import GRID_FILE
 
 LAWS_FILE = "laws.json"
 

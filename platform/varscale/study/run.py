@@ -12,23 +12,24 @@ from typing import Any
 import ray
 import yaml
 
-from lawfit import schema
-from lawfit.fitting import MIN_DISTINCT_X
+from lawfit.fitting.fitting import MIN_DISTINCT_X
+from lawfit.records import schema
 from varscale.data.encoded import FreshCrops
 from varscale.data.encoder import PICTURE, QUALITY
 from varscale.data.schema import TokenManifest
 from varscale.errors import EnvironmentalError, UserError
 from varscale.evaluate.sample import GRID_CLASSES
 from varscale.locations import Location
-from varscale.plan import Cell, Inputs, check_frontier, make_plan, study_key
+from varscale.plan.cells import Cell, Inputs, check_frontier, make_plan, study_key
 from varscale.progress import clock, say
-from varscale.spec import Study
+from varscale.spec.study import Study
 from varscale.study import stages
-from varscale.study.cluster import check_fit, cluster_resources, start_recorder
 from varscale.study.grid import Grid, run_grid
+from varscale.study.placement import check_fit, cluster_resources
 from varscale.study.places import Places
 from varscale.study.report import write_study_report
-from varscale.train.worker import CellJob
+from varscale.tracking import start_recorder
+from varscale.train.cell.worker import CellJob
 
 
 @dataclass

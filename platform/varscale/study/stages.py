@@ -12,16 +12,16 @@ from varscale.data.sources import open_source
 from varscale.data.tokenise import token_key, tokenise
 from varscale.errors import UserError
 from varscale.locations import Location
+from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
-from varscale.plan import Inputs, study_key
-from varscale.shapes import VQVAEConfig
-from varscale.spec import Data, PretrainedTokenizer, Study, TrainedTokenizer
+from varscale.plan.cells import Inputs, study_key
+from varscale.plan.tokenizer import make_run, vqvae_config
+from varscale.spec.files import load_tokenizer_study
+from varscale.spec.study import Data, PretrainedTokenizer, Study, TrainedTokenizer
+from varscale.spec.tokenizer import TokenizerStudy
 from varscale.study.places import Places
 from varscale.study.tokenizer import train_tokenizer
-from varscale.study_file import load_tokenizer_study
-from varscale.tokenizer_plan import make_run, vqvae_config
-from varscale.tokenizer_spec import TokenizerStudy
 
 
 def expected_inputs(study: Study, store: Path) -> Inputs:

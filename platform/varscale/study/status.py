@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from varscale.errors import UserError
-from varscale.spec import Study
+from varscale.spec.study import Study
 from varscale.study.places import Places
 from varscale.study.report import recorded_parent
 

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray.train import TrainingFailedError
 
-from lawfit import schema
+from lawfit.records import schema
 from varscale.data.images import ViewRule
 from varscale.data.loader import check_sides
 from varscale.data.schema import read_image_manifest
@@ -19,15 +19,16 @@ from varscale.locations import Location
 from varscale.models.lpips import load_lpips
 from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
+from varscale.plan.tokenizer import TokenizerRun, difference, make_run
 from varscale.progress import Progress, say
+from varscale.spec.tokenizer import TokenizerStudy
 from varscale.storage import atomic_path, write_json
-from varscale.study.cluster import check_workers, cluster_resources, largest_node_cpus, start_recorder
+from varscale.study.placement import check_workers, cluster_resources, largest_node_cpus
 from varscale.study.places import Places
 from varscale.study.watch import Ticker
-from varscale.tokenizer_plan import TokenizerRun, difference, make_run
-from varscale.tokenizer_spec import TokenizerStudy
+from varscale.tracking import start_recorder
 from varscale.train.launch import Workers, launch
-from varscale.train.tokenizer_worker import TokenizerJob, run_tokenizer_rank
+from varscale.train.tokenizer.worker import TokenizerJob, run_tokenizer_rank
 
 SETTINGS_FILE = "settings.json"
 WEIGHTS_FILE = "tokenizer.safetensors"

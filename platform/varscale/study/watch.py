@@ -9,8 +9,8 @@ from types import TracebackType
 
 import ray
 
-from lawfit import schema
-from varscale.plan import Cell
+from lawfit.records import schema
+from varscale.plan.cells import Cell
 from varscale.progress import clock, say
 from varscale.tracking import Progress
 

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from varscale.models.var import is_decayed
-from varscale.plan import Cell
+from varscale.plan.cells import Cell
 
 STATE_TAG = "state"
 

@@ -14,8 +14,8 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from varscale.device import keep_freed_memory
-from varscale.spec import Checkpoints
-from varscale.train.loop import Place
+from varscale.spec.study import Checkpoints
+from varscale.train.peers import Place
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import ray
 import ray.train
 
 from varscale.storage import write_json
-from varscale.train.loop import Place
+from varscale.train.peers import Place
 
 POSITION_FILE = "position.json"
 TAG_RESUMED = "resumed_at_step"

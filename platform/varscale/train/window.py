@@ -5,15 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 
-from lawfit import schema
-
-if TYPE_CHECKING:
-    from varscale.train.loop import Place
+from lawfit.records import schema
+from varscale.train.peers import Place
 
 
 class Window:

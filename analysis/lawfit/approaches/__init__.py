@@ -1,0 +1,1 @@
+"""The three ways to an optimal allocation: frontier, isoFLOP slices, surface."""

@@ -1,0 +1,279 @@
+"""How to split a budget: N*(C) and D*(C) by each approach behind one interface, and whether they agree.
+
+Floor 4 of the path, above `frontier` (approach 1), `isoflop` (2) and the parametric surface (3). Each gives two
+power laws of compute with draws of their uncertainty, hence compute-optimal N*, D* and loss with intervals;
+`cross_check` compares them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from lawfit.approaches.frontier import Frontier, Method, frontier
+from lawfit.approaches.isoflop import IsoFlop
+from lawfit.errors import RecordError
+from lawfit.fitting.fitting import fit
+from lawfit.fitting.result import Fit
+from lawfit.forms.base import Array
+from lawfit.intervals.bootstrap import bootstrap
+from lawfit.intervals.draws import percentiles, widened
+from lawfit.intervals.prediction import predict_interval
+from lawfit.records.table import points
+from lawfit.text import interval
+
+Approach = Literal["frontier", "isoflop", "parametric"]
+Interval = tuple[float, float]
+
+DRAWS = 1000
+LEVEL = 0.95
+FEWEST_BUDGETS = 3
+SAME_SIZE = 1e-9
+"""Difference in log N below which sizes are one, interpolated or not."""
+
+LOSS_FORMS = ("power", "power_floor")
+"""What the lowest losses over compute are fitted with."""
+
+TOKENS_PER_FLOP = 1 / 6
+"""k in D = k C/N, where nothing else is known: C = 6 N D."""
+
+
+@dataclass(frozen=True, eq=False)
+class PowerOfCompute:
+    """y = exp(log_coefficient) C^exponent, C in FLOPs; draws [B, 2] of (log_coefficient, exponent)."""
+
+    log_coefficient: float
+    exponent: float
+    draws: Array
+
+    def at(self, budget: float) -> float:
+        """The law at C = budget."""
+        return float(np.exp(self.log_coefficient + self.exponent * np.log(budget)))
+
+    def interval(self, budget: float, level: float = LEVEL) -> Interval:
+        """Interval of the law at C = budget."""
+        return percentiles(np.exp(self.draws @ np.array([1.0, np.log(budget)])), level)
+
+    def exponent_interval(self, level: float = LEVEL) -> Interval:
+        """Interval of the exponent."""
+        return percentiles(self.draws[:, 1], level)
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The compute-optimal model of a budget: parameters, tokens, loss, each with its interval."""
+
+    budget: float
+    n: float
+    d: float
+    loss: float
+    n_interval: Interval
+    d_interval: Interval
+    loss_interval: Interval
+
+
+@dataclass(frozen=True, eq=False)
+class Allocation:
+    """N*(C) and D*(C) by one approach. method: its variant, such as hull or akima. warnings: of the approach.
+
+    loss_fit: the surface, where one was fitted, else the law of the lowest losses over C. range: of C.
+    """
+
+    approach: Approach
+    method: str
+    n: PowerOfCompute
+    d: PowerOfCompute
+    loss_fit: Fit
+    range: Interval
+    warnings: tuple[str, ...] = ()
+
+    def at(self, budget: float, level: float = LEVEL) -> Optimum:
+        """What to train with `budget` FLOPs."""
+        n, d = self.n.at(budget), self.d.at(budget)
+        surface = len(self.loss_fit.form.variables) > 1
+        at = {"N": np.array([n]), "D": np.array([d])} if surface else np.array([budget])
+        expected = predict_interval(self.loss_fit, at, level=level)
+        return Optimum(
+            budget=budget, n=n, d=d, loss=float(expected.law[0]),
+            n_interval=self.n.interval(budget, level), d_interval=self.d.interval(budget, level),
+            loss_interval=(float(expected.law_low[0]), float(expected.law_high[0])),
+        )  # fmt: skip
+
+
+def by_frontier(
+    table: pd.DataFrame, *, n: str = "n_params", d: str = "tokens", x: str = "flops", y: str = "loss", run: str = "run",
+    method: Method = "hull", replicates: int = 200, seed: int = 0,
+) -> Allocation:  # fmt: skip
+    """Approach 1: least squares of log N and log D over log C along the frontier of training curves.
+
+    Draws resample runs and rebuild the frontier. Raises RecordError as `frontier` does, and for a frontier of
+    fewer than three points or of one model size.
+    """
+    columns = points(table, n=n, d=d, x=x, y=y, run=run)
+    if "schedule_complete" in table:
+        columns["schedule_complete"] = table["schedule_complete"]
+    whole = _frontier_of(columns, method)
+    if np.ptp(np.log(whole.columns["n"])) < SAME_SIZE:
+        raise RecordError(f"the whole {method} frontier is of one model size: N*(C) needs runs of several")
+    lines = _frontier_lines(whole)
+    draws = _resampled(columns, method, lines, replicates, seed)
+    warnings = []
+    if whole.unfinished:
+        warnings.append(f"{whole.unfinished} of {len(whole.x)} frontier points are from unfinished schedules")
+    return Allocation(
+        "frontier", method,
+        n=PowerOfCompute(*lines["n"], draws["n"]), d=PowerOfCompute(*lines["d"], draws["d"]),
+        loss_fit=fit(whole.x, whole.y, LOSS_FORMS, independent=len(set(whole.run))),
+        range=(float(whole.x.min()), float(whole.x.max())), warnings=tuple(warnings),
+    )  # fmt: skip
+
+
+def by_isoflop(result: IsoFlop, seed: int = 0) -> Allocation:
+    """Approach 2: weighted least squares of the valleys' log N* and log D* over log C, weights 1/variance.
+
+    Draws follow the regression's t distribution, whose scale is the scatter of the valleys about the line; those of
+    the `surface` estimator are a bootstrap of the surface.
+    RecordError with fewer than three valleys.
+    """
+    valleys = result.valleys
+    if len(valleys) < FEWEST_BUDGETS:
+        reasons = "; ".join(f"C = {part.budget:.3g}: {part.reason}" for part in result.unbracketed)
+        raise RecordError(f"{len(valleys)} budgets with a minimum, N*(C) needs {FEWEST_BUDGETS} ({reasons})")
+    budget, n, d, loss, sd = (
+        np.array([getattr(valley, name) for valley in valleys])
+        for name in ("budget", "n_opt", "d_opt", "loss_opt", "log_sd")
+    )
+    span = (float(budget.min()), float(budget.max()))
+    if result.estimator == "surface" and result.surface is not None:
+        # Its valleys lie on one line by construction: their scatter says nothing, the surface's resamples do.
+        whole = by_surface(result.surface, tokens_per_flop=float(np.median(n * d / budget)), seed=seed)
+        return replace(whole, approach="isoflop", method="surface", range=span, warnings=result.warnings)
+    generator = np.random.default_rng(seed)
+    return Allocation(
+        "isoflop", result.estimator,
+        n=regress(budget, n, sd, generator), d=regress(budget, d, sd, generator),
+        loss_fit=fit(budget, loss, LOSS_FORMS), range=span, warnings=result.warnings,
+    )  # fmt: skip
+
+
+def by_surface(
+    surface: Fit, *, run: ArrayLike | None = None, tokens_per_flop: float = TOKENS_PER_FLOP,
+    replicates: int = DRAWS, seed: int = 0,
+) -> Allocation:  # fmt: skip
+    """Approach 3: the minimum of E + A N^-alpha + B D^-beta along D = tokens_per_flop C/N, in closed form.
+
+    N* = G (k C)^a with a = beta/(alpha + beta), G = (alpha A/(beta B))^(1/(alpha + beta)). Draws are a
+    bootstrap by run. RecordError for another form, or one that does not fall with N and D.
+    """
+    if surface.form.name not in ("chinchilla", "chinchilla_tied"):
+        raise RecordError(f"form {surface.form.name!r} has no compute-optimal split: fit 'chinchilla'")
+    whole = _split(surface.form.parameters, np.array([list(surface.params.values())]), tokens_per_flop)
+    if not np.isfinite(whole).all():
+        raise RecordError("the surface does not fall with both N and D: it has no compute-optimal split")
+    samples = widened(bootstrap(surface, run=run, replicates=replicates, seed=seed), "alpha")
+    draws = _split(surface.form.parameters, samples, tokens_per_flop)
+    draws = draws[np.isfinite(draws).all(axis=1)]
+    log_k = np.log(tokens_per_flop)
+    flops = surface.points.x["N"] * surface.points.x["D"] / tokens_per_flop
+    (log_g, exponent), opposite = whole[0], lambda of: np.stack([log_k - of[:, 0], 1 - of[:, 1]], axis=1)
+    return Allocation(
+        "parametric", surface.form.name,
+        n=PowerOfCompute(float(log_g), float(exponent), draws),
+        d=PowerOfCompute(float(log_k - log_g), float(1 - exponent), opposite(draws)),
+        loss_fit=surface, range=(float(flops.min()), float(flops.max())),
+    )  # fmt: skip
+
+
+def regress(budget: Array, values: Array, log_sd: Array, generator: np.random.Generator) -> PowerOfCompute:
+    """log values on log budget by least squares weighted 1/log_sd^2, with t-distributed draws."""
+    log_c, log_v = np.log(budget), np.log(values)
+    centre = float(np.average(log_c, weights=log_sd**-2))
+    design = np.stack([np.ones_like(log_c), log_c - centre], axis=1) / log_sd[:, None]
+    solution, *_ = np.linalg.lstsq(design, log_v / log_sd, rcond=None)
+    freedom = len(log_c) - 2
+    scale = float(((log_v / log_sd - design @ solution) ** 2).sum()) / freedom
+    covariance = scale * np.linalg.inv(design.T @ design)
+    chi = np.sqrt(generator.chisquare(freedom, DRAWS) / freedom)
+    draws = solution + generator.multivariate_normal(np.zeros(2), covariance, DRAWS) / chi[:, None]
+    at_one = np.array([[1.0, 0.0], [-centre, 1.0]])  # from the centre to C = 1
+    log_coefficient, exponent = solution @ at_one
+    return PowerOfCompute(float(log_coefficient), float(exponent), draws @ at_one)
+
+
+def cross_check(allocations: Sequence[Allocation], budget: float | None = None, level: float = LEVEL) -> list[str]:
+    """One sentence for each pair of approaches that differ by more than their intervals, about the exponent of
+    N*(C) and about N* at `budget` (default: the largest that all were fitted to).
+    """
+    budget = budget or min(allocation.range[1] for allocation in allocations)
+    warnings = []
+    for first, second in combinations(allocations, 2):
+        who = f"{first.approach} ({first.method}) and {second.approach} ({second.method})"
+        ends = first.n.exponent_interval(level), second.n.exponent_interval(level)
+        if _apart(*ends):
+            values = f"{first.n.exponent:.3f} {interval(ends[0])} and {second.n.exponent:.3f} {interval(ends[1])}"
+            warnings.append(f"{who} disagree on the exponent of N*(C) by more than their intervals: {values}")
+        ends = first.n.interval(budget, level), second.n.interval(budget, level)
+        if _apart(*ends):
+            values = f"{first.n.at(budget):.3g} {interval(ends[0])} and {second.n.at(budget):.3g} {interval(ends[1])}"
+            warnings.append(f"{who} disagree on N* at C = {budget:.3g} by more than their intervals: {values}")
+    return warnings
+
+
+def _frontier_of(columns: pd.DataFrame, method: Method) -> Frontier:
+    return frontier(columns, x="x", y="y", run="run", method=method, others={"n": "n", "d": "d"})
+
+
+def _frontier_lines(found: Frontier) -> dict[str, Interval]:
+    """(log coefficient, exponent) of n and d along the frontier."""
+    if len(np.unique(found.x)) < FEWEST_BUDGETS:
+        raise RecordError(f"the {found.method} frontier has {len(found.x)} points: N*(C) needs {FEWEST_BUDGETS}")
+    lines = {}
+    for name in ("n", "d"):
+        slope, level = np.polyfit(np.log(found.x), np.log(found.columns[name]), 1)
+        lines[name] = (float(level), float(slope))
+    return lines
+
+
+def _resampled(
+    columns: pd.DataFrame, method: Method, whole: Mapping[str, Interval], replicates: int, seed: int
+) -> Mapping[str, Array]:
+    """Draws [<= replicates, 2] of both lines, about those of the whole; one whose frontier is too short is left out.
+
+    They are centred anew because fewer runs have a higher frontier: resampling shifts what it should only spread.
+    """
+    rows = [group.index.to_numpy() for _, group in columns.reset_index(drop=True).groupby("run")]
+    table, generator = columns.reset_index(drop=True), np.random.default_rng(seed)
+    draws: dict[str, list[Interval]] = {"n": [], "d": []}
+    for _ in range(replicates):
+        drawn = np.unique(generator.integers(len(rows), size=len(rows)))
+        try:
+            lines = _frontier_lines(_frontier_of(table.iloc[np.concatenate([rows[i] for i in drawn])], method))
+        except RecordError:
+            continue
+        for name, line in lines.items():
+            draws[name].append(line)
+    if len(draws["n"]) < replicates / 2:
+        raise RecordError(
+            f"most resamples of the {len(rows)} runs have no frontier of {FEWEST_BUDGETS} points: add runs"
+        )
+    return {name: np.array(lines) + (whole[name] - np.median(lines, axis=0)) for name, lines in draws.items()}
+
+
+def _split(names: Sequence[str], samples: Array, tokens_per_flop: float) -> Array:
+    """(log coefficient, exponent) of N*(C) [B, 2] for parameters [B, p]; nan where there is no minimum."""
+    of = dict(zip(names, samples.T, strict=True))
+    alpha, beta = of["alpha"], of.get("beta", of["alpha"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        exponent = beta / (alpha + beta)
+        log_g = np.log(alpha * of["A"] / (beta * of["B"])) / (alpha + beta)
+    falls = (alpha > 0) & (beta > 0) & (of["A"] > 0) & (of["B"] > 0)
+    both = np.stack([log_g + exponent * np.log(tokens_per_flop), exponent], axis=1)
+    return np.where(falls[:, None], both, np.nan)
+
+
+def _apart(first: Interval, second: Interval) -> bool:
+    return first[1] < second[0] or second[1] < first[0]

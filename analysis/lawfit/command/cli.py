@@ -1,0 +1,255 @@
+"""The command line, for people with a CSV: one verb a question; heavy imports wait until a verb runs.
+
+DATA is a .csv or .parquet file, or MLflow runs: URI#EXPERIMENT, or an experiment's name with --tracking-uri.
+Columns are named or computed ('6*n_params*tokens'). Results go to standard output, with --json as strict JSON;
+errors are one line on standard error, exit code 2 for wrong input and 1 when a tracking server is away.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+app = typer.Typer(
+    help="Fit scaling laws to a table or to MLflow runs and say how far they can be trusted.\n\n"
+    "DATA is a .csv or .parquet file, URI#EXPERIMENT, or an experiment with --tracking-uri. Columns are named or"
+    " computed, such as '6*n_params*tokens'; --filter keeps rows, such as 'keep == 1'. With --debug, errors come"
+    " with their traceback.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help="Table or MLflow runs.")]
+Uri = Annotated[
+    str | None, typer.Option("--tracking-uri", help="MLflow tracking URI, when DATA is an experiment's name.")
+]
+Parent = Annotated[str | None, typer.Option(help="MLflow: only the children of this run.")]
+Query = Annotated[str, typer.Option(help="MLflow: further condition in its filter language.")]
+Filter = Annotated[str | None, typer.Option("--filter", help="Rows to keep, such as 'keep240 == 1'.")]
+Json = Annotated[bool, typer.Option("--json", help="Print strict JSON.")]
+Level = Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")]
+Seed = Annotated[int, typer.Option(help="Seed of resampling.")]
+Replicates = Annotated[int, typer.Option(min=50, help="Bootstrap resamples.")]
+Form = Annotated[
+    str,
+    typer.Option(
+        help="auto, power, power_floor, fid_floor, bnsl, bnsl2, m4, chinchilla, chinchilla_tied, kaplan,"
+        " data_constrained."
+    ),
+]
+X = Annotated[str | None, typer.Option("--x", help="Variable of a form of one variable.")]
+N = Annotated[str | None, typer.Option("--n", help="Parameters, of a form in N and D.")]
+D = Annotated[str | None, typer.Option("--d", help="Training tokens, of a form in N and D.")]
+U = Annotated[str | None, typer.Option("--u", help="Unique tokens, of the form data_constrained.")]
+Y = Annotated[str, typer.Option("--y", help="What is fitted: loss in nats, FID, …")]
+Run = Annotated[str | None, typer.Option(help="Labels of runs: points of one run are drawn together.")]
+Loss = Annotated[str, typer.Option("--loss", help="Of the residuals: squared, huber or lad.")]
+Delta = Annotated[float | None, typer.Option(help="Where Huber's loss turns linear, in log y.")]
+
+
+def _picture(path: Path | None) -> Path | None:
+    """Refuses a kind that cannot be written before seconds go into the answer."""
+    if path:
+        from lawfit.pictures.style import picture_kind
+
+        picture_kind(path)
+    return path
+
+
+Figure = Annotated[
+    Path | None, typer.Option("--figure", help="Write the picture: .png, .svg or .pdf.", callback=_picture)
+]
+Space = Annotated[str, typer.Option(help="Residuals in log y, or linear.")]
+
+
+@app.command()
+def fit(
+    data: Data, form: Form = "auto", x: X = None, n: N = None, d: D = None, u: U = None, y: Y = "loss", run: Run = None,
+    loss: Loss = "squared", delta: Delta = None, space: Space = "log", figure: Figure = None,
+    filter_: Filter = None, json: Json = False,
+    level: Level = 0.95, replicates: Replicates = 1000, seed: Seed = 0,
+    tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
+) -> None:  # fmt: skip
+    """Fit one law: parameters, intervals, objective, certificate, and what other objectives would say."""
+    from lawfit.command import input as command_input
+    from lawfit.command import law_verbs as answers
+
+    source = command_input.Source(data, tracking_uri, parent, query, filter_)
+    columns = command_input.Columns(y=y, x=x, n=n, d=d, run=run, u=u)
+    options = command_input.Options(form, loss, delta, space, level, replicates, seed)
+    _print(answers.fit(source, columns, options), json, figure)
+
+
+@app.command()
+def isoflop(
+    data: Data, x: Annotated[str, typer.Option("--x", help="Model size N.")] = "n_params", y: Y = "loss",
+    budget: Annotated[str, typer.Option(help="The planned compute that runs of one slice share, FLOPs.")] = "flops",
+    d: D = None,
+    estimator: Annotated[str, typer.Option(help="auto, akima, parabola or surface.")] = "auto",
+    seed_sd: Annotated[float, typer.Option(min=0, help="Spread of the loss between seeds, nats.")] = 0.002,
+    at: Annotated[float | None, typer.Option(help="A further budget to split, FLOPs.")] = None,
+    filter_: Filter = None, json: Json = False, figure: Figure = None, level: Level = 0.95, seed: Seed = 0,
+    tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
+) -> None:  # fmt: skip
+    """N*(C) and D*(C) from slices of equal compute; slices without a bracketed minimum are named."""
+    from lawfit.command import budget_verbs as split_answers
+    from lawfit.command import input as command_input
+
+    source = command_input.Source(data, tracking_uri, parent, query, filter_)
+    _print(split_answers.isoflop(source, x, y, budget, d, estimator, seed_sd, at, level, seed), json, figure)
+
+
+@app.command()
+def frontier(
+    data: Data, x: Annotated[str, typer.Option("--x", help="Compute, FLOPs.")] = "flops", y: Y = "loss",
+    run: Annotated[str, typer.Option(help="Labels of the runs.")] = "run", n: N = None, d: D = None,
+    method: Annotated[str, typer.Option(help="hull, binned or pareto.")] = "hull",
+    figure: Figure = None, filter_: Filter = None, json: Json = False,
+    level: Level = 0.95, replicates: Replicates = 200, seed: Seed = 0,
+    tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
+) -> None:  # fmt: skip
+    """The lowest loss for each compute from training curves: L(C), N*(C), D*(C), by a named definition."""
+    from lawfit.command import budget_verbs as split_answers
+    from lawfit.command import input as command_input
+
+    source = command_input.Source(data, tracking_uri, parent, query, filter_, curves=True)
+    _print(split_answers.frontier(source, x, y, run, n, d, method, level, replicates, seed), json, figure)
+
+
+@app.command()
+def forecast(
+    data: Data,
+    at: Annotated[str, typer.Option(help="Where: a number, or N=…,D=… for a form in N and D.")],
+    form: Form = "auto", x: X = None, n: N = None, d: D = None, y: Y = "loss", run: Run = None,
+    loss: Loss = "squared", delta: Delta = None, space: Space = "log",
+    seed_sd: Annotated[float, typer.Option(min=0, help="Further spread between seeds, sd of log y.")] = 0.0,
+    filter_: Filter = None, json: Json = False, figure: Figure = None, level: Level = 0.95,
+    tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
+) -> None:  # fmt: skip
+    """y of a larger run with its interval, and what the same method would have said about the known runs."""
+    from lawfit.command import input as command_input
+    from lawfit.command import law_verbs as answers
+
+    source = command_input.Source(data, tracking_uri, parent, query, filter_)
+    columns = command_input.Columns(y=y, x=x, n=n, d=d, run=run)
+    options = command_input.Options(form, loss, delta, space, level)
+    _print(answers.forecast(source, columns, options, at, seed_sd), json, figure)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="Table or MLflow runs.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Table or MLflow runs.")],
+    form: Form = "auto", x: X = None, n: N = None, d: D = None, y: Y = "loss", run: Run = None,
+    loss: Loss = "squared", delta: Delta = None, space: Space = "log", filter_: Filter = None, json: Json = False,
+    level: Level = 0.95, replicates: Replicates = 4000, seed: Seed = 0, tracking_uri: Uri = None,
+) -> None:  # fmt: skip
+    """Do two studies scale differently? Difference of each parameter, its interval and p."""
+    from lawfit.command import input as command_input
+    from lawfit.command import law_verbs as answers
+
+    sources = [command_input.Source(data, tracking_uri, None, "", filter_) for data in (first, second)]
+    columns = command_input.Columns(y=y, x=x, n=n, d=d, run=run)
+    options = command_input.Options(form, loss, delta, space, level, replicates, seed)
+    _print(answers.compare(sources[0], sources[1], columns, options), json)
+
+
+@app.command("next-runs")
+def next_runs(
+    data: Data,
+    at: Annotated[str, typer.Option(help="The run to forecast: a number, or N=…,D=….")],
+    budget: Annotated[float, typer.Option(help="FLOPs for one run.")],
+    cost: Annotated[str | None, typer.Option(help="Column with the FLOPs of the known runs.")] = None,
+    form: Form = "auto", x: X = None, n: N = None, d: D = None, y: Y = "loss", run: Run = None,
+    loss: Loss = "squared", delta: Delta = None, space: Space = "log",
+    count: Annotated[int, typer.Option(min=1, help="How many to list.")] = 5,
+    filter_: Filter = None, json: Json = False, level: Level = 0.95,
+    tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
+) -> None:  # fmt: skip
+    """Which affordable runs would narrow a forecast most per FLOP."""
+    from lawfit.command import input as command_input
+    from lawfit.command import law_verbs as answers
+
+    source = command_input.Source(data, tracking_uri, parent, query, filter_)
+    columns = command_input.Columns(y=y, x=x, n=n, d=d, run=run)
+    options = command_input.Options(form, loss, delta, space, level)
+    _print(answers.next_runs(source, columns, options, at, budget, cost, count), json)
+
+
+@app.command("what-if")
+def what_if(
+    data: Data,
+    target: Annotated[float, typer.Option(help="The loss or FID to reach.")],
+    form: Form = "auto", x: X = None, n: N = None, d: D = None, y: Y = "loss", run: Run = None,
+    loss: Loss = "squared", delta: Delta = None, space: Space = "log", filter_: Filter = None, json: Json = False,
+    level: Level = 0.95, replicates: Replicates = 2000, seed: Seed = 0,
+    tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
+) -> None:  # fmt: skip
+    """What a target takes: compute for a law in compute or in N and D, else whatever x is."""
+    from lawfit.command import input as command_input
+    from lawfit.command import law_verbs as answers
+
+    source = command_input.Source(data, tracking_uri, parent, query, filter_)
+    columns = command_input.Columns(y=y, x=x, n=n, d=d, run=run)
+    options = command_input.Options(form, loss, delta, space, level, replicates, seed)
+    _print(answers.what_if(source, columns, options, target), json)
+
+
+@app.command()
+def report(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="URI#STUDY, or its name with --tracking-uri.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html and figures.")] = Path("report"),
+    form: Annotated[str, typer.Option(help="auto, power or power_floor.")] = "auto",
+    replicates: Replicates = 1000, seed: Seed = 0, parent: Parent = None, tracking_uri: Uri = None,
+) -> None:  # fmt: skip
+    """Laws, figures and one HTML file of a study that varscale recorded."""
+    from lawfit.questions.study_laws import fit_study
+    from lawfit.records.study import load_study
+    from lawfit.records.table import address
+    from lawfit.report.page import write_report
+
+    uri, name = address(study, tracking_uri)
+    records = load_study(uri, name, parent)
+    results = fit_study(records, form=form, bootstrap=replicates, seed=seed)
+    for result in results:
+        if result.law.primary:
+            print(f"{result.law.title}: {result.verdict}")
+    print(write_report(records, results, out, samples={}, extra={}, pictures={}))
+
+
+def _print(answer: Any, as_json: bool, figure: Path | None = None) -> None:
+    from lawfit.command.law_verbs import strict_json
+
+    print(strict_json(answer) if as_json else "\n".join(answer.lines))
+    if figure:
+        from lawfit.pictures.study import save
+
+        print(save(answer.draw(), figure), file=sys.stderr)
+
+
+def main() -> None:
+    """Run the command line; errors are one line, without a traceback unless --debug."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    from lawfit.errors import RecordError, TrackingError
+
+    try:
+        sys.exit(app(arguments, standalone_mode=False))
+    except TyperException as mistyped:  # an unknown option, a value out of range; the help where nothing was given
+        message = mistyped.format_message()
+        print(message if "\n" in message else f"lawfit: {message} (--help lists what is allowed)", file=sys.stderr)
+        sys.exit(mistyped.exit_code)
+    except (RecordError, TrackingError) as error:
+        if debug:
+            raise
+        print(f"lawfit: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, RecordError) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""How well a law predicts what it has not seen: the largest run held out, and rolling forward.
+
+Floor 8 of the numerics, beside `uncertainty`. Fits here get the same options as the fit that they judge.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lawfit.approaches.frontier import Curve, envelope
+from lawfit.errors import RecordError
+from lawfit.fitting.fitting import MIN_DISTINCT_X, fit
+from lawfit.forms.base import Array, Mask, X, as_columns
+from lawfit.forms.catalogue import FORMS
+
+
+@dataclass(frozen=True)
+class RollStep:
+    """One prediction: from the runs up to `fitted_up_to` for those at `at`, `ratio` times as large.
+
+    actual: geometric mean of the runs there. error: signed, predicted/actual - 1.
+    """
+
+    fitted_up_to: float
+    at: float
+    ratio: float
+    predicted: float
+    actual: float
+    error: float
+
+
+def hold_out_largest(
+    x: X, y: ArrayLike, form: str | Sequence[str], *, by: ArrayLike | None = None, **options: Any
+) -> float:
+    """Signed relative error, predicted/actual - 1, at the largest runs from a fit of all below.
+
+    by [n]: what makes a run large, by default x; a form of several variables needs it, FLOPs for instance.
+    Several runs at the largest (seeds) count as their geometric mean. options: those of `fit`. Raises
+    RecordError when too few points are left.
+    """
+    columns, y, size = _columns(x, y, by)
+    return _step(columns, y, size, float(size.max()), form, options).error
+
+
+def roll_forward(
+    x: X, y: ArrayLike, form: str | Sequence[str], *, by: ArrayLike | None = None, **options: Any
+) -> tuple[RollStep, ...]:
+    """The same at each size in turn, from all smaller ones, as long as these suffice for a fit."""
+    columns, y, size = _columns(x, y, by)
+    sizes = np.unique(size)
+    # Rolling begins where every form that is asked for has its points.
+    enough = [at for at in sizes if _suffices(columns, size < at, form)]
+    if not enough:
+        raise RecordError(f"{len(sizes)} sizes: rolling forward needs one more than a fit does")
+    return tuple(_step(columns, y, size, float(at), form, options) for at in enough)
+
+
+def hold_out_largest_curve(curves: Sequence[Curve], form: str | Sequence[str], points: int = 32) -> float:
+    """The same for a frontier: the end of the run that reaches the largest x, from the others' frontier."""
+    last = max(curve.log_x[-1] for curve in curves)
+    rest = [curve for curve in curves if curve.log_x[-1] < last - 1e-9]
+    actual = [curve.log_y[-1] for curve in curves if curve.log_x[-1] >= last - 1e-9]
+    if len(rest) < MIN_DISTINCT_X:
+        raise RecordError(f"{len(rest)} curves end below the largest x: a law needs {MIN_DISTINCT_X}")
+    log_x, log_y, _ = envelope(rest, points)
+    predicted = fit(np.exp(log_x), np.exp(log_y), form).predict([np.exp(last)])[0]
+    return float(predicted / np.exp(np.mean(actual)) - 1)
+
+
+def _columns(x: X, y: ArrayLike, by: ArrayLike | None) -> tuple[dict[str, Array], Array, Array]:
+    columns = as_columns(x)
+    if by is None and len(columns) > 1:
+        raise RecordError(f"x has {', '.join(columns)}: say by what a run is large (by=...)")
+    size = next(iter(columns.values())) if by is None else np.asarray(by, float)
+    return columns, np.asarray(y, float), size
+
+
+def _step(
+    columns: dict[str, Array], y: Array, size: Array, at: float, form: str | Sequence[str], options: dict[str, Any]
+) -> RollStep:
+    below, here = size < at, size == at
+    law = fit({name: column[below] for name, column in columns.items()}, y[below], form, **options)
+    predicted = law.predict({name: column[here] for name, column in columns.items()})
+    expected, actual = (float(np.exp(np.log(values).mean())) for values in (predicted, y[here]))
+    largest = float(size[below].max())
+    return RollStep(largest, at, at / largest, expected, actual, expected / actual - 1)
+
+
+def _suffices(columns: dict[str, Array], below: Mask, form: str | Sequence[str]) -> bool:
+    names = [form] if isinstance(form, str) else list(form)
+    parameters = max((len(FORMS[name].parameters) for name in names if name in FORMS), default=MIN_DISTINCT_X)
+    needed = MIN_DISTINCT_X if len(columns) == 1 else 2
+    distinct = min(len(np.unique(column[below])) for column in columns.values())
+    return int(below.sum()) >= parameters and distinct >= needed

@@ -1,0 +1,174 @@
+"""What to train next, and what a target costs.
+
+Floor 9 of the path: `next_runs` ranks affordable runs by how much each would narrow a forecast per FLOP, from
+the fit's Jacobian; `what_if` solves a law for the compute (or size) at which it reaches a target.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lawfit.errors import RecordError
+from lawfit.fitting.points import centred
+from lawfit.fitting.result import Fit
+from lawfit.forms.base import Array, X, as_columns
+from lawfit.intervals.bootstrap import bootstrap
+from lawfit.intervals.covariance import linearise, t_quantile
+from lawfit.intervals.draws import percentiles, widened
+
+CANDIDATES = 24
+"""Values tried of each variable."""
+
+BELOW, ABOVE = 1.0, 4.0
+"""Candidates reach from the smallest x of the data to four times the largest."""
+
+ONE_VARIABLE = ("power", "power_floor", "fid_floor")
+SURFACES = ("chinchilla", "chinchilla_tied")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run that could be added. x: by variable; cost in FLOPs. half_width_before, half_width_after: of the
+    forecast law's interval, relative to its value. gain: the difference per FLOP.
+    """
+
+    x: dict[str, float]
+    cost: float
+    half_width_before: float
+    half_width_after: float
+
+    @property
+    def gain(self) -> float:
+        """By how much a FLOP narrows the interval."""
+        return (self.half_width_before - self.half_width_after) / self.cost
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What a target takes. x: compute, or whatever the law is of; inf when not reachable.
+
+    status: `reachable`; `uncertain`, when the target lies within the floor's interval, so that the upper end of
+    the interval is inf; `not reachable`, when it lies below. floor, floor_interval: the law's E, 0 without one.
+    extrapolation: x over the largest x of the data.
+    """
+
+    target: float
+    x: float
+    interval: tuple[float, float]
+    status: Literal["reachable", "uncertain", "not reachable"]
+    floor: float
+    floor_interval: tuple[float, float]
+    level: float
+    extrapolation: float
+
+
+def next_runs(
+    law: Fit, at: X, *, budget: float, cost: Callable[[dict[str, Array]], Array] | None = None,
+    candidates: X | None = None, count: int = 5, level: float = 0.95,
+) -> tuple[Candidate, ...]:  # fmt: skip
+    """The `count` affordable runs that narrow the law's interval at `at` most per FLOP, the best first.
+
+    budget: FLOPs for one run. cost: FLOPs of runs at x; the default is 6 N D for a law in N and D, and x itself
+    for a law in compute. candidates: the runs to choose among, by default a log grid. The gain is that of one run
+    with the noise of the known ones, to first order: g (Jᵀ J + j jᵀ)^-1 g against g (Jᵀ J)^-1 g. Raises
+    RecordError when nothing is affordable.
+    """
+    options = as_columns(candidates) if candidates is not None else _grid(law)
+    price = (cost or _default_cost)(options)
+    affordable = price <= budget
+    if not affordable.any():
+        raise RecordError(f"no candidate costs at most {budget:.3g} FLOPs: the cheapest costs {price.min():.3g}")
+    options = {name: column[affordable] for name, column in options.items()}
+    near = linearise(law)
+    target, rows = _log_gradient(law, at)[0], _log_gradient(law, options)
+    before = float(target @ near.inverse @ target)
+    shared = rows @ near.inverse @ target
+    after = before - shared**2 / (1 + np.einsum("ip,pq,iq->i", rows, near.inverse, rows))
+    freedom = max(law.n - near.free, 1)
+    widths = t_quantile(freedom, level) * np.sqrt(near.noise * np.maximum(after, 0))
+    width = t_quantile(freedom, level) * np.sqrt(near.noise * before)
+    found = [
+        Candidate({name: float(column[i]) for name, column in options.items()}, float(c), float(width), float(w))
+        for i, (c, w) in enumerate(zip(price[affordable], widths, strict=True))
+    ]
+    return tuple(sorted(found, key=lambda candidate: -candidate.gain)[:count])
+
+
+def what_if(
+    law: Fit, target: float, *, run: ArrayLike | None = None, tokens_per_flop: float = 1 / 6,
+    replicates: int = 2000, seed: int = 0, level: float = 0.95,
+) -> Needed:  # fmt: skip
+    """The x at which the law reaches `target`: compute for a law in compute, or for a surface in N and D the
+    compute of the best split with D = tokens_per_flop C/N.
+
+    Interval from a bootstrap by run. Raises RecordError for a form that has no closed solution, and for a law that
+    does not fall.
+    """
+    if law.form.name not in (*ONE_VARIABLE, *SURFACES):
+        known = ", ".join((*ONE_VARIABLE, *SURFACES))
+        raise RecordError(f"form {law.form.name!r} is not solved for a target: fit one of {known}")
+    names = law.form.parameters
+    boot = bootstrap(law, run=run, replicates=replicates, seed=seed, level=level)
+    draws = dict(zip(names, widened(boot, "alpha").T, strict=True))
+    best = {name: np.array([value]) for name, value in law.params.items()}
+    solve = _solve_surface if law.form.name in SURFACES else _solve_one
+    x = float(solve(best, target, tokens_per_flop)[0])
+    if np.isnan(x):
+        raise RecordError("the law does not fall: no target can be reached by more of it")
+    values = solve(draws, target, tokens_per_flop)
+    interval = percentiles(np.where(np.isnan(values), np.inf, values), level)
+    floor = law.params.get("E", 0.0)
+    floor_interval = percentiles(draws["E"], level) if "E" in draws else (0.0, 0.0)
+    status: Literal["reachable", "uncertain", "not reachable"] = "reachable"
+    if target <= floor_interval[0]:
+        status, x, interval = "not reachable", np.inf, (np.inf, np.inf)
+    elif target <= floor_interval[1]:
+        status, interval = "uncertain", (interval[0], np.inf)
+    return Needed(target, x, interval, status, floor, floor_interval, level, x / _largest(law, tokens_per_flop))
+
+
+def _solve_one(of: dict[str, Array], target: float, _: float) -> Array:
+    """x [B] of E + A x^-alpha = target; inf below the floor, nan where the law does not fall."""
+    above = target - of.get("E", np.zeros(1))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        x = np.exp(np.log(of["A"] / above) / of["alpha"])
+    return np.where(of["alpha"] <= 0, np.nan, np.where(above <= 0, np.inf, x))
+
+
+def _solve_surface(of: dict[str, Array], target: float, tokens_per_flop: float) -> Array:
+    """C [B] at which the best split of a Chinchilla surface reaches the target.
+
+    There alpha A N^-alpha = beta B D^-beta, so both terms are known shares of target - E.
+    """
+    alpha, beta = of["alpha"], of.get("beta", of["alpha"])
+    above = target - of["E"]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        log_n = np.log(of["A"] * (alpha + beta) / (beta * above)) / alpha
+        log_d = np.log(of["B"] * (alpha + beta) / (alpha * above)) / beta
+        x = np.exp(log_n + log_d) / tokens_per_flop
+    return np.where((alpha <= 0) | (beta <= 0), np.nan, np.where(above <= 0, np.inf, x))
+
+
+def _largest(law: Fit, tokens_per_flop: float) -> float:
+    columns = law.points.x
+    size = columns["N"] * columns["D"] / tokens_per_flop if law.form.name in SURFACES else next(iter(columns.values()))
+    return float(size.max())
+
+
+def _log_gradient(law: Fit, x: X) -> Array:
+    """d log y / d theta [m, p] at x."""
+    value, jacobian, _ = law.form.expand(law.theta[None], centred(law.form.columns(x), law.centre))
+    return np.asarray((jacobian[0] / value[0]).T)
+
+
+def _grid(law: Fit) -> dict[str, Array]:
+    axes = [np.geomspace(BELOW * column.min(), ABOVE * column.max(), CANDIDATES) for column in law.points.x.values()]
+    meshes = np.meshgrid(*axes, indexing="ij")
+    return {name: mesh.ravel() for name, mesh in zip(law.points.x, meshes, strict=True)}
+
+
+def _default_cost(x: dict[str, Array]) -> Array:
+    return 6 * x["N"] * x["D"] if {"N", "D"} <= set(x) else next(iter(x.values()))

@@ -1,0 +1,108 @@
+"""MLflow runs of any project -> a frame with canonical columns.
+
+Floor 2 of the path, for `records.load`. Params that are numbers become numbers, metrics keep their name, and
+the names of varscale's contract (`schema.PARAMS`) become its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from lawfit.errors import RecordError
+from lawfit.records import schema
+from lawfit.records.mlflow_store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+COLUMN_OF_PARAM = {param.name: param.column for param in (*schema.PARAMS, *schema.OPTIONAL_PARAMS)}
+MACHINE = ("system/", "perf/")
+"""Prefixes of metrics about the machine, which no law needs."""
+
+
+def read_runs(uri: str, experiment: str, parent: str | None, query: str, curves: bool) -> pd.DataFrame:
+    """The finished runs of an experiment, one row a run, or a row a recorded step with `curves`.
+
+    Runs that only hold others are left out; so are unfinished ones, listed in `attrs["left_out"]`. Of a study's
+    executions the newest counts unless `parent` is given. A row of a curve has the run's params, the metrics at
+    its step (NaN where not recorded), tokens seen so far, and schedule_complete at the run's last step.
+    """
+    store = Store(uri)
+    experiment_id = store.experiment_id(experiment)
+    parent = parent or _newest_study(store, experiment_id)
+    conditions = [f"tags.`{schema.TAG_PARENT}` = '{parent}'"] if parent else []
+    runs = store.search(experiment_id, " and ".join([*conditions, *([query] if query else [])]))
+    holders = {run.data.tags.get(schema.TAG_PARENT) for run in runs}
+    runs = [run for run in runs if run.info.run_id not in holders]
+    finished = [run for run in runs if _finished(run)]
+    if not finished:
+        chosen = f"the {len(runs)} runs found" + (f" by {query!r}" if query else "")
+        raise RecordError(f"{uri}#{experiment}: none of {chosen} is finished")
+    frame = _runs_frame(finished, experiment)
+    if curves:
+        frame = _curves_frame(store, frame, sorted({name for run in finished for name in _metrics(run)}))
+    if "loss" not in frame and schema.VAL_LOSS in frame:
+        frame["loss"] = frame[schema.VAL_LOSS]
+    frame.attrs["left_out"] = tuple((str(run.info.run_name), run.info.status) for run in runs if not _finished(run))
+    return frame
+
+
+def last_values(histories: pd.DataFrame) -> pd.DataFrame:
+    """One value a (run, metric, step) of `Store.histories`: a resumed run logs some steps again, the last counts."""
+    keys = [histories["run_id"].cat.codes, histories["metric"].cat.codes, histories["step"]]
+    table = np.stack([np.asarray(key, np.int64) for key in keys])
+    last = np.ones(len(histories), bool)
+    last[:-1] = (table[:, 1:] != table[:, :-1]).any(axis=0)
+    return histories[last]
+
+
+def _newest_study(store: Store, experiment_id: str) -> str | None:
+    found = store.search(experiment_id, f"tags.{schema.TAG_KIND} = '{schema.KIND_STUDY}'")
+    return found[0].info.run_id if found else None
+
+
+def _finished(run: Run) -> bool:
+    state = run.data.tags.get(schema.TAG_STATE, schema.STATE_FINISHED)
+    return run.info.status == "FINISHED" and state == schema.STATE_FINISHED
+
+
+def _metrics(run: Run) -> dict[str, float]:
+    return {name: value for name, value in run.data.metrics.items() if not name.startswith(MACHINE)}
+
+
+def _runs_frame(runs: Sequence[Run], study: str) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for run in reversed(runs):  # in the order they began
+        params = {COLUMN_OF_PARAM.get(name, name): text for name, text in run.data.params.items()}
+        named = {"run": run.info.run_name, "run_id": run.info.run_id, "study": study}
+        rows.append({**params, **_metrics(run), **named})
+    frame = pd.DataFrame(rows)
+    for name in frame.columns[frame.dtypes == "object"].union(frame.columns[frame.dtypes == "str"]):
+        numbers = pd.to_numeric(frame[name], errors="coerce")
+        if name not in ("run", "run_id", "study") and (numbers.notna() == frame[name].notna()).all():
+            frame[name] = numbers
+    return frame
+
+
+def _curves_frame(store: Store, runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    values = last_values(store.histories(list(runs["run_id"]), metrics))
+    codes, steps = values["run_id"].cat.codes.to_numpy(), values["step"].to_numpy(np.int64)
+    span = steps.max(initial=0) + 1
+    places, row = np.unique(codes * span + steps, return_inverse=True)
+    frame = runs.drop(columns=list(metrics), errors="ignore").iloc[places // span].reset_index(drop=True)
+    frame["step"] = places % span
+    for code, metric in enumerate(metrics):
+        column = np.full(len(frame), np.nan)
+        mine = values["metric"].cat.codes.to_numpy() == code
+        column[row[mine]] = values["value"].to_numpy()[mine]
+        frame[metric] = column
+    last = frame.groupby("run_id")["step"].transform("max")
+    end = frame.get("steps", last)
+    frame["schedule_complete"] = frame["step"] >= end
+    if "tokens" in runs:
+        frame["tokens"] = frame["tokens"] * frame["step"] / end
+    return frame

@@ -1,0 +1,196 @@
+"""The contract of the records: names, columns, units.
+
+Floor 0 of the path MLflow -> `records` -> `fitting` -> `report`. The writer of the records imports these
+names too, so a metric, a param or a tag is spelled in one place only.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lawfit.errors import RecordError
+
+# Metrics, logged at step = optimizer step. `flops` is logged at every step where another metric is.
+VAL_LOSS = "val/loss"
+VAL_LOSS_LAST = "val/loss_last"
+VAL_ERROR = "val/error"
+VAL_ERROR_LAST = "val/error_last"
+TRAIN_LOSS = "train/loss"
+LR = "train/lr"
+GRAD_NORM = "train/grad_norm"
+IMAGES_PER_S = "perf/images_per_s"
+FLOPS_PER_S = "perf/flop_per_s"
+FLOPS = "flops"
+FID = "fid"
+FD_TOKENIZER = "fd/tokenizer"
+
+# Of tokenizers: figures have one of these prefixes. A tokenizer's run has `train/<term>` and `val/<figure>`, the parent
+# run of a study that uses it `tokenizer/<figure>`.
+TRAIN = "train/"
+VAL = "val/"
+OF_TOKENIZER = "tokenizer/"
+PSNR = "psnr_db"
+SSIM = "ssim"
+FD_RECONSTRUCTION = "fd_reconstruction"
+CODES_USED = "codes_used_percent"
+CODE_PERPLEXITY = "code_perplexity"
+CODES_REVIVED = "codes_revived"
+CPU_SECONDS = "perf/cpu_seconds"
+
+
+def by_scale(name: str, k: int) -> str:
+    """Name of a figure of one scale, counted from 0."""
+    return f"{name}_scale_{k}"
+
+
+REQUIRED_METRICS = (VAL_LOSS, VAL_LOSS_LAST, VAL_ERROR, VAL_ERROR_LAST, FLOPS)
+"""Every finished run has these, positive and finite at its last step (an error may be 0)."""
+
+OPTIONAL_METRICS = (TRAIN_LOSS, LR, GRAD_NORM, IMAGES_PER_S, FLOPS_PER_S, FID, FD_TOKENIZER)
+
+CURVE_METRICS = (VAL_LOSS, VAL_LOSS_LAST, VAL_ERROR, VAL_ERROR_LAST, TRAIN_LOSS)
+"""Metrics whose whole history is read."""
+
+# Params: flat, dotted, constant over a run. MLflow keeps them as strings.
+MODEL_DEPTH = "model.depth"
+MODEL_WIDTH = "model.width"
+MODEL_HEADS = "model.heads"
+MODEL_N_PAPER = "model.n_paper"
+MODEL_N_PARAMS = "model.n_params"
+DATA_TOKENS = "data.tokens"
+DATA_IMAGES = "data.images"
+DATA_FINGERPRINT = "data.fingerprint"
+TOKENIZER_FINGERPRINT = "tokenizer.fingerprint"
+TOKENIZER_KIND = "tokenizer.kind"
+OPTIMIZER_LR = "optimizer.lr"
+OPTIMIZER_BATCH = "optimizer.batch"
+OPTIMIZER_STEPS = "optimizer.steps"
+OPTIMIZER_BASE_LR = "optimizer.base_lr"
+OPTIMIZER_WARMUP = "optimizer.warmup_fraction"
+OPTIMIZER_SCHEDULE = "optimizer.schedule"
+SAMPLES_CFG = "samples.cfg"
+SAMPLES_TOP_K = "samples.top_k"
+SAMPLES_TOP_P = "samples.top_p"
+SAMPLES_IMAGES = "samples.images"
+SEED = "seed"
+ENGINE_ZERO_STAGE = "engine.zero_stage"
+RESOURCES_WORLD_SIZE = "resources.world_size"
+
+# Tags.
+TAG_KIND = "kind"
+TAG_RUN_KEY = "run_key"
+TAG_GIT_COMMIT = "git.commit"
+TAG_STATE = "state"
+TAG_CHECKPOINT = "checkpoint"
+TAG_STUDY_KEY = "study_key"
+TAG_PARENT = "mlflow.parentRunId"
+
+KIND_STUDY = "study"
+KIND_CELL = "cell"
+KIND_TOKENIZER = "tokenizer"
+STATE_RUNNING = "running"
+STATE_FINISHED = "finished"
+STATE_FAILED = "failed"
+STATES = (STATE_RUNNING, STATE_FINISHED, STATE_FAILED)
+
+
+@dataclass(frozen=True)
+class Param:
+    """An MLflow param, the frame column it becomes and the type its string is read as."""
+
+    name: str
+    column: str
+    read: Callable[[str], int | float | str]
+
+
+PARAMS = (
+    Param(MODEL_DEPTH, "depth", int),
+    Param(MODEL_WIDTH, "width", int),
+    Param(MODEL_HEADS, "heads", int),
+    Param(MODEL_N_PAPER, "n_paper", int),
+    Param(MODEL_N_PARAMS, "n_params", int),
+    Param(DATA_TOKENS, "tokens", int),
+    Param(DATA_IMAGES, "images", int),
+    Param(DATA_FINGERPRINT, "data_fingerprint", str),
+    Param(TOKENIZER_FINGERPRINT, "tokenizer_fingerprint", str),
+    Param(TOKENIZER_KIND, "tokenizer_kind", str),
+    Param(OPTIMIZER_LR, "lr", float),
+    Param(OPTIMIZER_BATCH, "batch", int),
+    Param(OPTIMIZER_STEPS, "steps", int),
+    Param(SEED, "seed", int),
+    Param(ENGINE_ZERO_STAGE, "zero_stage", int),
+    Param(RESOURCES_WORLD_SIZE, "world_size", int),
+)
+
+OPTIONAL_PARAMS = (
+    Param(OPTIMIZER_BASE_LR, "base_lr", float),
+    Param(OPTIMIZER_WARMUP, "warmup_fraction", float),
+    Param(OPTIMIZER_SCHEDULE, "schedule", str),
+    Param(SAMPLES_CFG, "cfg", float),
+    Param(SAMPLES_TOP_K, "top_k", int),
+    Param(SAMPLES_TOP_P, "top_p", float),
+    Param(SAMPLES_IMAGES, "samples", int),
+)
+"""Settings in which the runs of a law should agree, see `comparability`; a run may lack them."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A quantity that may stand on an axis. `symbol` is its letter in a formula, e.g. N in N^-0.05."""
+
+    name: str
+    label: str
+    unit: str
+    meaning: str
+    symbol: str
+
+    @property
+    def axis(self) -> str:
+        """Axis label with its unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+COLUMNS = {
+    column.name: column
+    for column in (
+        Column("n_paper", "Model size N = 18·d·w²", "parameters",
+               "weights of the d blocks of width w as the VAR paper counts them", "N"),
+        Column("n_params", "Exact parameter count", "parameters",
+               "every trained parameter, embeddings and head included", "N"),
+        Column("tokens", "Training tokens", "tokens", "tokens seen in training, repeats included", "D"),
+        Column("images", "Training images", "images", "images seen in training, repeats included", "D"),
+        Column("step", "Optimizer step", "steps", "number of optimizer steps taken", "t"),
+        Column(FLOPS, "Training compute C", "FLOPs",
+               "cumulative FLOPs of whole training steps, forward and backward, 2 per multiply-add", "C"),
+        Column(VAL_LOSS, "Validation loss, all scales", "nats per token",
+               "mean cross-entropy over all tokens (the paper's L_avg)", "L"),
+        Column(VAL_LOSS_LAST, "Validation loss, last scale", "nats per token",
+               "mean cross-entropy over the tokens of the last scale (the paper's L_last)", "L"),
+        Column(VAL_ERROR, "Validation error, all scales", "%",
+               "share of tokens whose most likely value is wrong", "Err"),
+        Column(VAL_ERROR_LAST, "Validation error, last scale", "%",
+               "the same over the tokens of the last scale", "Err"),
+        Column(TRAIN_LOSS, "Training loss", "nats per token", "mean cross-entropy of the batch", "L"),
+        Column(FID, "FID", "", "Fréchet distance of Inception features", "FID"),
+        Column(FD_TOKENIZER, "Fréchet distance, tokenizer features", "",
+               "Fréchet distance of tokenizer features; not comparable with FID", "FD"),
+    )
+}  # fmt: skip
+
+
+def column(name: str) -> Column:
+    """The column called `name`; any `fd/<features>` is one. RecordError for another unknown name."""
+    if name in COLUMNS:
+        return COLUMNS[name]
+    if name.startswith("fd/"):
+        features = name.removeprefix("fd/")
+        return Column(fd_metric(features), f"Fréchet distance, {features} features", "",
+                      f"Fréchet distance of {features} features; not comparable with FID", "FD")  # fmt: skip
+    raise RecordError(f"column {name!r} is unknown: expected one of {', '.join(COLUMNS)} or fd/<features>")
+
+
+def fd_metric(features: str) -> str:
+    """Metric name of the Fréchet distance on `features`; only Inception features may be called FID."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", features):
+        raise RecordError(f"features {features!r} is no metric name: use lower-case letters, digits, '_.-'")
+    return FID if features == "inception" else f"fd/{features}"

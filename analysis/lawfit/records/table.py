@@ -1,0 +1,156 @@
+"""Tables and MLflow runs -> one checked frame.
+
+Floor 2 of the path: `load` reads, `points` picks and checks the columns of a law. What a law would silently get
+wrong (a missing column, N in millions, a loss in bits, a run twice) stops here with a RecordError of one line
+that says what to do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lawfit.errors import RecordError
+from lawfit.forms.base import Array
+from lawfit.records import mlflow_runs
+from lawfit.records.expressions import evaluate, matching, quoted, unknown_column
+from lawfit.records.units import check_units
+
+READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+
+
+def load(
+    source: str | Path | pd.DataFrame,
+    *,
+    tracking_uri: str | None = None,
+    parent: str | None = None,
+    query: str = "",
+    curves: bool = False,
+    columns: Mapping[str, str] | None = None,
+    where: str | None = None,
+) -> pd.DataFrame:
+    """Records as one frame, checked, a row a point.
+
+    source: a frame, a `.csv` or `.parquet` file, or MLflow runs: "URI#experiment" or, with `tracking_uri` (else
+    the environment's MLFLOW_TRACKING_URI), the experiment's name. parent: only the children of this run; for a
+    study of varscale the newest parent is the default. query: further condition in MLflow's filter language.
+    curves: one row a recorded step instead of one a finished run, NaN for metrics not recorded there. columns:
+    canonical name -> column or expression, {"n_params": "1e6*params_M", "loss": "log(perplexity)"}; these are
+    taken as meant, their unit is not judged. where: rows to keep, "keep == 1".
+
+    Canonical columns, where the source has them: n_params, tokens, flops (FLOPs of the training, see
+    `conventions`), loss (nats a token), fid, seed, run (name), run_id, study, step, schedule_complete (whether a
+    row is the end of its schedule); all other columns keep their name. `frame.attrs` has "source" and, for
+    MLflow, "left_out": (run, state) of the runs that did not finish.
+
+    Raises RecordError for a missing file, column or run, a number in the wrong unit, a run recorded twice;
+    TrackingError when MLflow does not answer.
+    """
+    if isinstance(source, pd.DataFrame):
+        frame, name = source.reset_index(drop=True), "frame"
+    elif (path := Path(source)).suffix in READERS:
+        frame, name = _read_table(path), str(source)
+    else:
+        uri, experiment = address(str(source), tracking_uri)
+        frame, name = mlflow_runs.read_runs(uri, experiment, parent, query, curves), f"{uri}#{experiment}"
+    attributes = {**frame.attrs, "source": name}
+    if where is not None:
+        frame = matching(frame, where)
+    frame = frame.assign(**{key: evaluate(frame, text) for key, text in (columns or {}).items()})
+    check_units(frame, [key for key in frame if key not in (columns or {})])
+    _check_repeats(frame)
+    frame.attrs = attributes
+    return frame
+
+
+def points(frame: pd.DataFrame, **roles: str) -> pd.DataFrame:
+    """The columns of a law under the names of their `roles`: points(frame, n="n_params", y="loss").
+
+    A role takes a column or an expression; `run` takes labels, every other one positive, finite numbers. Raises
+    RecordError naming the row and the column.
+    """
+    chosen = {role: evaluate(frame, text) for role, text in roles.items()}
+    numbers = {role: text for role, text in roles.items() if role != "run"}
+    return pd.DataFrame(
+        {**chosen, **{role: _positive(chosen[role], text, text in frame) for role, text in numbers.items()}}
+    )
+
+
+def load_table(source: str | Path | pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a CSV file, a Parquet file or a frame and check `columns`: there, numeric, positive and finite.
+
+    Raises RecordError naming the column and the row (the first data row is 0).
+    """
+    frame = source.reset_index(drop=True) if isinstance(source, pd.DataFrame) else _read_table(Path(source))
+    for name in columns:
+        if name not in frame:
+            raise RecordError(unknown_column(name, frame))
+    return frame.assign(**{name: _positive(frame[name], name, True) for name in columns})
+
+
+def _positive(values: pd.Series, name: str, recorded: bool) -> Array:
+    """values as floats. recorded: `name` is a column, not an expression."""
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
+    bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))
+    if bad.size:
+        found, kept = values.tolist()[bad[0]], quoted(name) if recorded else name
+        raise RecordError(
+            f"row {values.index[bad[0]]}, column {name!r}: {found!r} is not a positive, finite number"
+            f" ({bad.size} such row{'s' if bad.size > 1 else ''}; leave them out with a filter such as '{kept} > 0')"
+        )
+    return numbers
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    if path.suffix not in READERS:
+        raise RecordError(f"{path}: unknown kind of table {path.suffix!r}, expected {' or '.join(READERS)}")
+    if not path.is_file():
+        raise RecordError(f"{path}: no such file")
+    try:
+        frame = READERS[path.suffix](path)
+    except (ValueError, OSError) as error:  # pandas' and pyarrow's errors are of these kinds
+        raise RecordError(f"{path}: not a readable {path.suffix[1:]} table: {str(error).splitlines()[0]}") from error
+    if frame.empty:
+        raise RecordError(f"{path}: the table has no rows")
+    return frame
+
+
+def address(source: str, tracking_uri: str | None) -> tuple[str, str]:
+    """Tracking URI and experiment of "URI#EXPERIMENT", or of an experiment's name and a URI given apart."""
+    uri, mark, experiment = source.rpartition("#")
+    if mark and uri and experiment:
+        return uri, experiment
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri:
+        raise RecordError(
+            f"{source!r} is neither a {' or '.join(READERS)} file nor URI#EXPERIMENT; for an experiment's name alone"
+            " give the tracking URI"
+        )
+    return uri, source
+
+
+def _check_repeats(frame: pd.DataFrame) -> None:
+    """A run that is there twice, or has two values at one place, would count twice."""
+    place = [name for name in ("run_id", "run", "seed", "step", "flops", "tokens", "n_params") if name in frame]
+    if not place:
+        return
+    same = frame.duplicated(keep=False) & (frame.notna().sum(axis=1) > 1)
+    if {"run_id", "run"} & set(place) and {"step", "flops", "tokens"} & set(place):
+        same |= frame.duplicated(place, keep=False)
+    if not same.any():
+        return
+    first = frame[same].iloc[0]
+    twins = frame.index[same & (frame[place] == first[place]).all(axis=1)]
+    who = f"run {first['run']!r}" if "run" in frame else "a run"
+    raise RecordError(
+        f"rows {', '.join(map(str, twins[:4]))}: {who} is recorded more than once ({_where(first, place)});"
+        " drop the repeats, since a run must count once"
+    )
+
+
+def _where(row: pd.Series, place: Sequence[str]) -> str:
+    return ", ".join(f"{name} = {row[name]}" for name in place if name not in ("run", "run_id"))

@@ -1,0 +1,50 @@
+"""Feature spaces for Fréchet distances. Only Inception's gives an FID; each other distance carries its space's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from varscale.metrics.frechet import tokenizer_features
+from varscale.models.inception import load_inception
+from varscale.models.lpips import load_vgg16
+from varscale.models.vqvae import VQVAE
+
+TOKENIZER, VGG16, INCEPTION = "tokenizer", "vgg16", "inception"
+SPACES = (TOKENIZER, VGG16, INCEPTION)
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """A named map from images to vectors."""
+
+    name: str
+    extract: Callable[[torch.Tensor], np.ndarray]
+    """Float [B, 3, S, S] in [-1, 1] -> float64 [B, d]."""
+
+
+def own_features(model: VQVAE) -> FeatureSpace:
+    """The tokenizer's own encoder. Judging a tokenizer by it is circular: it cannot see what its encoder misses."""
+    return FeatureSpace(TOKENIZER, lambda images: tokenizer_features(model, images))
+
+
+def fixed_features(name: str, weights: Path, device: torch.device) -> FeatureSpace:
+    """A space that does not depend on the tokenizer: ``vgg16`` (mean over positions of the last maps before pooling,
+    d = 512) or ``inception`` (d = 2,048, as FID is defined).
+
+    Raises:
+        UserError: unusable weights.
+    """
+    if name == INCEPTION:
+        inception = load_inception(weights).to(device)
+        return FeatureSpace(name, lambda images: _array(inception(images)))
+    vgg16 = load_vgg16(weights).to(device)
+    return FeatureSpace(name, lambda images: _array(vgg16(images)[-1].mean(dim=(2, 3))))
+
+
+def _array(features: torch.Tensor) -> np.ndarray:
+    return features.double().cpu().numpy()

@@ -1,0 +1,1 @@
+"""From a specification to runs with every number resolved, in pure Python."""

@@ -1,0 +1,91 @@
+"""Ray for the length of a block: the cluster this job runs on, or a private one on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from varscale.errors import EnvironmentalError
+
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # workers would run niced, behind everything else on the machine
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report waits for the next check: 2 s by default
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow is the record
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a job's PYTHONPATH is relative to its working folder
+}
+LOCAL_SETTINGS = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # one machine is not taken away; saves a process a cell
+
+
+@contextmanager
+def connected(debug: bool = False) -> Iterator[None]:
+    """Ray for the length of the block: at ``RAY_ADDRESS`` if set, as in a submitted job, else on this machine alone.
+
+    Raises:
+        EnvironmentalError: no connection, or Ray does not start.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    settings = SETTINGS if address else SETTINGS | LOCAL_SETTINGS
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.INFO if debug else logging.ERROR)
+    common = {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.ERROR}
+    scratch = None if address else _scratch_folder()
+    try:
+        if scratch is None:
+            ray.init(address=address, runtime_env={"env_vars": settings}, **common)
+        else:
+            port = _free_port()
+            # Trainers ask the state API about their controller; without this address they search for a cluster, and
+            # every tear-down waits 12 s for it.
+            env = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}", **settings, **_package_path()}
+            ray.init(
+                address="local",
+                _temp_dir=str(scratch),
+                dashboard_host="127.0.0.1",
+                dashboard_port=port,
+                runtime_env={"env_vars": env},
+                **common,
+            )
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        raise EnvironmentalError(f"Ray at {address or 'this machine'}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch_folder() -> Path:
+    """A folder for this process's Ray session; those of processes that died are removed. Short: sockets' paths are."""
+    for stale in Path("/tmp").glob("vs-*-*"):
+        owner = stale.name.split("-")[1]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(stale, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"vs-{os.getpid()}-", dir="/tmp"))
+
+
+def _package_path() -> dict[str, str]:
+    """Workers import the packages from where this process does."""
+    roots = {str(Path(sys.modules[name].__file__ or "").parents[1]) for name in ("varscale", "lawfit")}
+    return {"PYTHONPATH": os.pathsep.join([*sorted(roots), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,1 @@
+"""What a user may write: studies and tokenizers as YAML, every field checked."""

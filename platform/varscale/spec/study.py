@@ -1,0 +1,225 @@
+"""A study as its user writes it: every section, every field, what is allowed.
+
+Sections are frozen and refuse unknown fields. Those with ``by_depth`` let single sizes differ without a second copy.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from varscale.spec.field_errors import problem
+
+
+class Section(BaseModel):
+    """Base of all parts of a specification."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PerDepth(Section):
+    """A section whose fields can differ for single depths: ``by_depth: {6: {workers: 2}}``."""
+
+    by_depth: dict[int, dict[str, Any]] = Field(default_factory=dict)
+
+    def at(self, depth: int) -> Self:
+        """This section as it holds for one depth."""
+        own = self.model_dump(exclude={"by_depth"})
+        return type(self).model_validate({**own, **self.by_depth.get(depth, {})})
+
+    @model_validator(mode="after")
+    def _check_each_depth(self) -> Self:
+        for depth, changes in self.by_depth.items():
+            if "by_depth" in changes:
+                raise ValueError(f"by_depth.{depth}: by_depth cannot stand inside itself")
+            try:
+                self.at(depth)
+            except ValidationError as error:
+                first = error.errors()[0]
+                field = ".".join(str(part) for part in (depth, *first["loc"]))
+                raise ValueError(f"by_depth.{field}: {problem(first, type(self))}") from None
+        return self
+
+
+class Data(Section):
+    """Which images, and how they are seen."""
+
+    source: str
+    """Shards made by ``varscale ingest``, or anything it takes, ingested on the way: a path or a URL."""
+    image_size: int = Field(gt=0)
+    """Side in pixels."""
+    resize_ratio: float = Field(1.125, ge=1, le=4)
+    """Shorter side is resized to this times image_size before the crop; at 1 a square image is seen whole."""
+    flip: bool = False
+    """Mirror half of the training views."""
+    views: int = Field(1, ge=1)
+    """Augmented views an image that are encoded; epoch e sees view e mod views."""
+    encoding: Literal["once", "every_step"] = "once"
+    """once: before training, in ``views`` views. every_step: fresh crops are encoded on the fly, for ever."""
+    tokens: str | None = None
+    """Token shards made by ``varscale tokenise``; by default they are made in the store."""
+    cache_gib: float = Field(200, gt=0)
+    """Most that local copies of shards in object storage may take, on each node."""
+    val_fraction: float = Field(0.1, gt=0, lt=1)
+    """Share of validation images where the source has no train and val folders."""
+
+    @property
+    def cache_bytes(self) -> int:
+        """``cache_gib`` in bytes."""
+        return round(self.cache_gib * 2**30)
+
+
+class PretrainedTokenizer(Section):
+    """A tokenizer that exists."""
+
+    kind: Literal["pretrained"]
+    path: str
+
+
+class TrainedTokenizer(Section):
+    """A tokenizer trained in the study, on the study's data."""
+
+    kind: Literal["train"]
+    spec: str = "studies/tokenizer-emoji32.yaml"
+    """A tokenizer specification, as for ``varscale tokenizer train``; by default the small one for 32 px."""
+
+
+class Sizes(Section):
+    """The grid: one VAR a depth. width = aspect × depth, heads = depth, drop-path = 0.1·depth/24."""
+
+    depths: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
+    aspect: int = Field(64, gt=0)
+    """Width a layer; also the width of a head. The paper's is 64."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.depths)) < len(self.depths):
+            raise ValueError(f"depths repeat in {list(self.depths)}; each may stand once")
+        return self
+
+
+class Budget(Section):
+    """How long each size trains."""
+
+    images: int = Field(gt=0)
+    """Training images seen, repeats counted."""
+
+
+class Optimizer(PerDepth):
+    """AdamW and its schedule (VAR.md 3)."""
+
+    batch: int = Field(gt=0)
+    """Global batch in images."""
+    peak_lr: float = Field(gt=0)
+    """Peak learning rate at reference_batch and reference_width."""
+    reference_batch: int = Field(256, gt=0)
+    """lr scales with batch / reference_batch."""
+    reference_width: int | None = Field(None, gt=0)
+    """If given, lr scales with reference_width / width: short runs need it, the paper's long ones did not."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    weight_decay: float = Field(0.05, ge=0)
+    final_weight_decay: float | None = Field(None, ge=0)
+    """Weight decay moves to this along a cosine; None keeps it constant."""
+    clip: float = Field(2.0, gt=0)
+    """Largest global gradient norm."""
+    schedule: str = Field("lin0", pattern=r"^(lin|lin0|lin00|cos|exp|lin0\.\d+)$")
+    """After warm-up: lin0 is 5 % flat, then a line; the others stand in ``varscale.plan.schedule``."""
+    warmup_fraction: float = Field(0.02, ge=0, lt=1)
+    final_lr_fraction: float = Field(0.01, gt=0, le=1)
+    """Learning rate at the end, as a share of the peak."""
+    label_dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of labels replaced by "no class"."""
+    adaln_gamma: float = Field(1e-3, gt=0)
+    """Factor on the γ rows at initialisation; runs of a few thousand steps need it near 0.5."""
+
+
+class Engine(PerDepth):
+    """How a step is computed."""
+
+    zero_stage: Literal["auto", 1, 2, 3] = "auto"
+    """auto: the lowest that fits resources.memory_gib."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is autocast; weights, moments and losses stay float32."""
+    micro_batch: int | None = Field(None, gt=0)
+    """Images a forward pass on one worker; None takes the worker's share of the batch whole."""
+    activation_checkpointing: bool = False
+    """Keep only each block's input for the backward pass and compute the rest again: less memory, more time."""
+
+
+class Resources(PerDepth):
+    """What each size runs on."""
+
+    workers: int = Field(1, ge=1)
+    cpus_per_worker: int = Field(1, ge=1)
+    gpus_per_worker: int = Field(0, ge=0)
+    memory_gib: float = Field(8.0, gt=0)
+    """Memory a worker may fill with model state and activations."""
+
+
+class Evaluation(Section):
+    """What is measured, when."""
+
+    points: int = Field(12, ge=3)
+    """Validations a run, log-spaced from the end of warm-up to the last step; a frontier needs two after the first
+    tenth, which takes more points the shorter the warm-up is."""
+    batch: int = Field(128, gt=0)
+    cfg: float = Field(1.5, ge=0)
+    """Guidance of the samples."""
+    top_k: int = Field(0, ge=0)
+    top_p: float = Field(0.0, ge=0, le=1)
+    images: int = Field(1024, ge=2)
+    """Samples for the Fréchet distance; classes as frequent as in validation."""
+
+
+class Checkpoints(Section):
+    """Resumable state."""
+
+    every_steps: int = Field(500, gt=0)
+    keep: int = Field(1, ge=1)
+    max_failures: int = Field(2, ge=0)
+    """Restarts of a size from its checkpoint before it counts as failed."""
+
+
+class Tracking(Section):
+    """Where records go."""
+
+    uri: str | None = None
+    """MLflow tracking URI; None means a SQLite database in the store."""
+
+
+class Analysis(Section):
+    """The fit, declared before its data exist."""
+
+    form: Literal["auto", "power", "power_floor"] = "auto"
+    bootstrap: int = Field(1000, ge=100)
+
+
+class Study(Section):
+    """A study: data, tokenizer, sizes, how each trains, what is measured, what is fitted."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    seed: int = Field(0, ge=0)
+    store: str = ".varscale"
+    """Folder for tokens, checkpoints, records and reports; every worker must see it."""
+    data: Data
+    tokenizer: Annotated[PretrainedTokenizer | TrainedTokenizer, Field(discriminator="kind")]
+    sizes: Sizes
+    budget: Budget
+    optimizer: Optimizer
+    engine: Engine = Engine()
+    resources: Resources = Resources()
+    evaluation: Evaluation = Evaluation()
+    checkpoints: Checkpoints = Checkpoints()
+    tracking: Tracking = Tracking()
+    analysis: Analysis = Analysis()
+
+    @model_validator(mode="after")
+    def _depths_are_planned(self) -> Self:
+        for name in ("optimizer", "engine", "resources"):
+            unknown = sorted(set(getattr(self, name).by_depth) - set(self.sizes.depths))
+            if unknown:
+                raise ValueError(
+                    f"{name}.by_depth: depth {unknown[0]} is not in sizes.depths {list(self.sizes.depths)}"
+                )
+        return self

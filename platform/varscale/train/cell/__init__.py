@@ -1,0 +1,1 @@
+"""The training of one cell of the grid."""

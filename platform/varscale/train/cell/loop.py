@@ -1,0 +1,124 @@
+"""The training of one cell, step by step. Knows torch, tokens and an engine; nothing of Ray or MLflow.
+
+Step t trains on samples t·batch … (t+1)·batch - 1 of the seeded order and draws its noise from (seed, t, rank), so a
+run that resumes from a checkpoint takes the same steps as one that never stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from lawfit.records import schema
+from varscale.data.loader import TokenShards
+from varscale.evaluate.loss import validation_metrics
+from varscale.models.quantizer import MultiScaleQuantizer
+from varscale.plan.cells import Cell
+from varscale.plan.schedule import lr_factor, weight_decay_at
+from varscale.train.engine import ZeroEngine
+from varscale.train.peers import LOG_EVERY, Observer, Place
+from varscale.train.window import Window
+
+
+class Batches(Protocol):
+    """Where training gets its tokens from."""
+
+    def take(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """This rank's share of global batch ``step``: tokens int64 [share, L], labels int64 [share]; steps ascend."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What all steps draw on."""
+
+    train: Batches
+    val: TokenShards
+    quantizer: MultiScaleQuantizer
+    """Of the frozen tokenizer, on the worker's device."""
+    evaluation_batch: int
+
+
+def train(cell: Cell, data: TrainingData, engine: ZeroEngine, place: Place, observer: Observer, start: int) -> None:
+    """Train from step ``start`` to the end, validating and checkpointing on the way."""
+    window = Window(place, cell.batch)
+    engine.module.train()
+    for step in range(start, cell.steps):
+        torch.manual_seed(_noise_seed(cell.seed, step, place.rank))
+        factor = lr_factor(
+            step, cell.steps, cell.warmup_steps, cell.optimizer.schedule, cell.optimizer.final_lr_fraction
+        )
+        result = engine.step(
+            _micro_batches(cell, data.train, step, place),
+            lambda model, batch: _loss(model, data.quantizer, *batch),
+            cell.lr * factor,
+            _weight_decay(cell, step),
+        )
+        window.add({schema.TRAIN_LOSS: result.loss, schema.GRAD_NORM: torch.tensor(result.grad_norm)})
+        done = step + 1
+        if done % LOG_EVERY == 0 or done == cell.steps:
+            observer.on_metrics(done, {**_figures(cell, window), schema.LR: cell.lr * factor, **_flops(cell, done)})
+        if done in cell.evaluate_at:
+            with window.paused():
+                observer.on_metrics(done, _validate(cell, data, engine, place, done))
+        if done % cell.checkpoint_every == 0 and done < cell.steps:
+            with window.paused():
+                observer.on_checkpoint(done)
+
+
+def _validate(cell: Cell, data: TrainingData, engine: ZeroEngine, place: Place, step: int) -> dict[str, float]:
+    metrics = validation_metrics(
+        engine.module,  # type: ignore[arg-type]
+        data.quantizer,
+        data.val.first_views(),
+        data.val.labels,
+        data.evaluation_batch,
+        place.rank,
+        place.world_size,
+    )
+    return {**metrics, **_flops(cell, step)}
+
+
+def _figures(cell: Cell, window: Window) -> dict[str, float]:
+    """A window's means and speed."""
+    means = window.close()
+    speed = means[schema.IMAGES_PER_S]
+    means.pop(schema.CPU_SECONDS)
+    return {**means, schema.FLOPS_PER_S: speed * cell.flops_per_image}
+
+
+def _flops(cell: Cell, step: int) -> dict[str, float]:
+    return {schema.FLOPS: flops_at(cell, step)}
+
+
+def flops_at(cell: Cell, step: int) -> float:
+    """Training FLOPs spent after ``step`` steps."""
+    return float(step * cell.batch * cell.flops_per_image)
+
+
+def _micro_batches(
+    cell: Cell, batches: Batches, step: int, place: Place
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    tokens, labels = batches.take(step)
+    for i in range(cell.accumulation):
+        part = slice(i * cell.micro_batch, (i + 1) * cell.micro_batch)
+        yield tokens[part].to(place.device), labels[part].to(place.device)
+
+
+def _loss(model: Any, quantizer: MultiScaleQuantizer, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy over all tokens, in nats."""
+    with torch.no_grad():
+        var_input = quantizer.var_input(tokens)
+    return model(labels, var_input, tokens)
+
+
+def _weight_decay(cell: Cell, step: int) -> float:
+    start, end = cell.optimizer.weight_decay, cell.optimizer.final_weight_decay
+    return start if end is None else weight_decay_at(step, cell.steps, start, end)
+
+
+def _noise_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,90 @@
+"""A tokenizer's optimizer: AdamW, and Muon for convolutions where asked, as one, so that an engine saves it as one.
+
+Muon (Jordan et al. 2024) makes the momentum of a weight orthogonal before each update: all its directions move alike,
+where AdamW lets a few dominate. torch's own step does the work; it wants matrices, and gets each convolution as
+[output channels, the rest]. Updates have the size of AdamW's (Liu et al. 2025, arXiv 2502.16982), so its learning
+rates fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim._muon import DEFAULT_A, DEFAULT_B, DEFAULT_C, DEFAULT_NS_STEPS, EPS, muon
+
+from varscale.spec.tokenizer import TokenizerRecipe
+from varscale.train.engine import parameter_groups
+from varscale.train.tokenizer.objective import TokenizerObjective
+
+NOT_MATRICES = ("encoder.conv_in.", "decoder.conv_out.", "quantize.")
+"""The layers at RGB, and φ."""
+
+
+class MuonAdamW(torch.optim.AdamW):
+    """AdamW, but groups with ``momentum`` hold weights [out, in, h, w] that take Muon's step."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step on all gradients; those of Muon's groups are then gone, so that AdamW passes their weights by."""
+        for group in self.param_groups:
+            if "momentum" in group:
+                self._muon_step(group)
+        return super().step(closure)
+
+    def _muon_step(self, group: dict[str, Any]) -> None:
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        pairs = [_as_matrices(weight, weight.grad) for weight in weights]
+        muon(
+            [matrix for matrix, _ in pairs],
+            [gradient for _, gradient in pairs],
+            [self._mean(weight, gradient) for weight, (_, gradient) in zip(weights, pairs, strict=True)],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            nesterov=True,
+            ns_coefficients=(DEFAULT_A, DEFAULT_B, DEFAULT_C),
+            ns_steps=DEFAULT_NS_STEPS,
+            eps=EPS,
+            adjust_lr_fn="match_rms_adamw",
+            has_complex=False,
+        )
+        for weight in weights:
+            weight.grad = None
+
+    def _mean(self, weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        """The gradient's running mean; AdamW asks for ``step`` in every state it restores."""
+        state = self.state[weight]
+        if not state:
+            state["step"], state["mean"] = torch.zeros(()), torch.zeros_like(gradient)
+        state["step"] += 1
+        return state["mean"]
+
+
+def _as_matrices(weight: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A view of the weight as matrix, and the gradient with its columns in the same order, which is the memory's."""
+    if weight.is_contiguous():
+        return weight.view(len(weight), -1), gradient.reshape(len(weight), -1)
+    columns_last = (0, 2, 3, 1)
+    return weight.permute(columns_last).view(len(weight), -1), gradient.permute(columns_last).reshape(len(weight), -1)
+
+
+def tokenizer_optimizer(objective: TokenizerObjective, recipe: TokenizerRecipe) -> MuonAdamW:
+    """The optimizer of a recipe: codes with their own learning rate, convolutions with Muon if it is on."""
+    codes = objective.tokenizer.quantize.embedding.weight
+    matrices = {
+        id(parameter)
+        for name, parameter in objective.tokenizer.named_parameters()
+        if recipe.muon and parameter.dim() == 4 and not name.startswith(NOT_MATRICES)
+    }
+    groups = []
+    for group in parameter_groups(objective):
+        rest = [p for p in group["params"] if id(p) not in matrices and p is not codes]
+        groups.append({**group, "params": rest})
+    groups.append({"params": [codes], "decayed": False, "lr_scale": recipe.codebook_lr_scale})
+    if recipe.muon:
+        chosen = [p for p in objective.parameters() if id(p) in matrices]
+        scale = recipe.muon.lr / recipe.lr
+        groups.append({"params": chosen, "decayed": True, "lr_scale": scale, "momentum": recipe.muon.momentum})
+    return MuonAdamW(groups, lr=recipe.lr, betas=recipe.betas)
