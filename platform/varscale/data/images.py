@@ -1,4 +1,4 @@
-"""Pictures as arrays: decoding, resizing, and the views that training and validation see (VAR.md 3.1)."""
+"""Pictures as arrays: decoding, resizing, and the views that training and validation see (docs/MODEL.md 3.1)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """``varscale tokenise``: every image is encoded once, in several augmented views, into token shards.
 
-Training then never runs the encoder, which would cost most of a small model's step (VAR.md 9). Ray actors hold the
-tokenizer and take parts as they finish; each part is a shard that appears whole, and whoever is killed and started
-again goes on with the parts that are missing.
+Training then never runs the encoder, which would cost most of a small model's step (docs/MODEL.md 7). Ray actors
+hold the tokenizer and take parts as they finish; each part is a shard that appears whole, and whoever is killed and
+started again goes on with the parts that are missing.
 """
 
 from __future__ import annotations

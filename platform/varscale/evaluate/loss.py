@@ -1,4 +1,4 @@
-"""Validation loss and error of a VAR, by token and by scale (VAR.md 3.2), shared among the ranks of a group."""
+"""Validation loss and error of a VAR, by token and by scale (docs/MODEL.md 3.2), shared among the ranks of a group."""
 
 from __future__ import annotations
 

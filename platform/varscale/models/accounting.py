@@ -1,4 +1,4 @@
-"""What a model costs, in pure Python: parameters N, FLOPs, memory (VAR.md sections 2.2 and 7).
+"""What a model costs, in pure Python: parameters N, FLOPs, memory (docs/MODEL.md 2.2 and 5).
 
 FLOPs count 2 a multiply-add, over matrix products of the transformer alone. Attention is counted dense, the masked
 pairs included, unless said otherwise: that is the number to compare with other people's, and the compute axis of a

@@ -120,7 +120,7 @@ class MultiScaleQuantizer(nn.Module):
 
     @full_precision
     def forward(self, f: torch.Tensor) -> Quantized:
-        """Training forward: straight-through f̂, both quantizer losses, tokens (VAR.md 1.5)."""
+        """Training forward: straight-through f̂, both quantizer losses, tokens (docs/MODEL.md 1.5)."""
         f = f.float()
         f_detached = f.detach()
         f_hat = torch.zeros_like(f)

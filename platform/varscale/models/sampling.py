@@ -23,7 +23,7 @@ BELOW_ONE = 1 - 2**-20
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How tokens are drawn; top_k and top_p 0 disable their filters (VAR.md 4)."""
+    """How tokens are drawn; top_k and top_p 0 disable their filters (docs/MODEL.md 4)."""
 
     cfg: float = 1.5
     """Guidance at the last scale; grows linearly from 0 at the first."""

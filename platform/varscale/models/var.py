@@ -259,7 +259,7 @@ class VAR(nn.Module):
 
 
 def init_weights(model: VAR, adaln_gamma: float = 1e-5, adaln: float = 0.5, head: float = 0.02) -> None:
-    """The published initialisation (VAR.md 2.6), from torch's global generator.
+    """The published initialisation (docs/MODEL.md 2.6), from torch's global generator.
 
     Everything is N(0, 1/(3C)); biases are 0; then the head, the AdaLN rows and the residual projections shrink, so
     that training starts at loss ln V.
@@ -294,7 +294,7 @@ def init_weights(model: VAR, adaln_gamma: float = 1e-5, adaln: float = 0.5, head
 
 
 def is_decayed(name: str, parameter: torch.Tensor) -> bool:
-    """Whether AdamW decays this parameter: not 1-D ones, biases, or the names the authors exempt (VAR.md 3)."""
+    """Whether AdamW decays this parameter: not 1-D ones, biases, or the names the authors exempt (docs/MODEL.md 3)."""
     if parameter.dim() == 1 or name.endswith("bias"):
         return False
     return not any(part in name for part in NO_DECAY_NAMES)

@@ -1,6 +1,6 @@
 """The multi-scale VQVAE: images to latents to tokens, and back.
 
-The convolutional encoder and decoder are those of the released tokenizer (VAR.md section 1), with widths, levels and
+The convolutional encoder and decoder are those of the released tokenizer (docs/MODEL.md 1), with widths, levels and
 norm groups free. State-dict keys are the released ones, so released weights load unchanged. B batch, C code width.
 """
 

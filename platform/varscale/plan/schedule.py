@@ -1,4 +1,4 @@
-"""Learning rate and weight decay by step (VAR.md 3), in pure Python."""
+"""Learning rate and weight decay by step (docs/MODEL.md 3), in pure Python."""
 
 from __future__ import annotations
 

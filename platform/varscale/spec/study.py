@@ -107,7 +107,7 @@ class Budget(Section):
 
 
 class Optimizer(PerDepth):
-    """AdamW and its schedule (VAR.md 3)."""
+    """AdamW and its schedule (docs/MODEL.md 3)."""
 
     batch: int = Field(gt=0)
     """Global batch in images."""

@@ -17,7 +17,7 @@ PERCEPTUAL_MIN_SIDE = 16
 
 
 class TokenizerShape(Section):
-    """Architecture of a multi-scale VQVAE; the published one is ch 160, V 4096, z 32 (VAR.md 1)."""
+    """Architecture of a multi-scale VQVAE; the published one is ch 160, V 4096, z 32 (docs/MODEL.md 1)."""
 
     vocab_size: int = Field(gt=1, le=65536)
     z_channels: int = Field(gt=0)
@@ -86,7 +86,7 @@ class Adversarial(Section):
 
 class TokenizerRecipe(Section):
     """How a tokenizer trains. Its loss is l2 + l1 + perceptual + adversarial on images, and codebook + commitment on
-    latents (VAR.md 1.5), each times its weight."""
+    latents (docs/MODEL.md 1.5), each times its weight."""
 
     steps: int = Field(gt=0)
     batch: int = Field(gt=0)

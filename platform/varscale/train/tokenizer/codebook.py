@@ -15,7 +15,7 @@ from varscale.models.vqvae import VQVAE
 from varscale.train.peers import Place
 
 HITS_EARLY_DECAY, HITS_DECAY, HITS_EARLY_STEPS = 0.9, 0.99, 100
-"""Of the running mean kept in the model itself (VAR.md 1.5)."""
+"""Decays of the running mean that the model itself keeps (docs/MODEL.md 1.5)."""
 FOUNDING_IMAGES = 256
 """Images that a codebook is made from, at least."""
 NEAREST_ROWS = 4096

@@ -1,6 +1,6 @@
 """What a tokenizer is trained to make small: error of its images, of its latents, and a critic's displeasure.
 
-VAR.md 1.5 gives the quantizer's terms; the adversarial ones are those of VQGAN (Esser et al. 2021).
+docs/MODEL.md 1.5 gives the quantizer's terms; the adversarial ones are those of VQGAN (Esser et al. 2021).
 """
 
 from __future__ import annotations
