@@ -31,7 +31,7 @@ def test_help_of_every_verb_explains_itself_without_heavy_imports(root: Path) ->
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     verbs, heavy = done.stdout.splitlines()
-    assert verbs == "convert data doctor evaluate ingest plan report run sample status tokenise tokenizer"
+    assert verbs == "convert data doctor evaluate ingest plan report run sample spec status tokenise tokenizer"
     assert heavy == "False False"
 
 

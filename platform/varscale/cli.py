@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.exceptions import TyperException
@@ -353,6 +353,20 @@ def report(study_file: StudyFile, overrides: Overrides = None) -> None:
     from varscale.study.report import recorded_parent, write_study_report
 
     print(f"report: {write_study_report(study, places, recorded_parent(study, places))}")
+
+
+@app.command()
+def spec(
+    schema: Annotated[
+        Literal["study", "tokenizer"] | None, typer.Option(help="Print the JSON Schema of such files instead.")
+    ] = None,
+) -> None:
+    """Print every field of study files and tokenizer files: what is allowed, default, meaning."""
+    import json
+
+    from varscale.spec.reference import FILES, reference
+
+    print(json.dumps(FILES[schema].model_json_schema(), indent=1) if schema else reference())
 
 
 @app.command()

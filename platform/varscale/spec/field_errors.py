@@ -43,7 +43,7 @@ def _fields_at(kind: type[BaseModel], loc: tuple) -> set[str]:
             [m for m in models if part in typing.get_args(m.model_fields["kind"].annotation)] if _tagged(models) else []
         )
         annotations = [m.model_fields[part].annotation for m in models if part in m.model_fields]
-        models = tagged or [model for annotation in annotations for model in _models_in(annotation)]
+        models = tagged or [model for annotation in annotations for model in models_in(annotation)]
     return {name for model in models for name in model.model_fields}
 
 
@@ -51,9 +51,9 @@ def _tagged(models: list[type[BaseModel]]) -> bool:
     return all("kind" in model.model_fields for model in models)
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) in (typing.Union, Annotated):
-        return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+        return [model for part in typing.get_args(annotation) for model in models_in(part)]
     return []

@@ -15,13 +15,14 @@ from varscale.spec.field_errors import problem
 class Section(BaseModel):
     """Base of all parts of a specification."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class PerDepth(Section):
     """A section whose fields can differ for single depths: ``by_depth: {6: {workers: 2}}``."""
 
     by_depth: dict[int, dict[str, Any]] = Field(default_factory=dict)
+    """Depth → fields of this section that differ for it."""
 
     def at(self, depth: int) -> Self:
         """This section as it holds for one depth."""
@@ -48,13 +49,13 @@ class Data(Section):
     source: str
     """Shards made by ``varscale ingest``, or anything it takes, ingested on the way: a path or a URL."""
     image_size: int = Field(gt=0)
-    """Side in pixels."""
+    """Side of the views in pixels; the tokenizer's."""
     resize_ratio: float = Field(1.125, ge=1, le=4)
     """Shorter side is resized to this times image_size before the crop; at 1 a square image is seen whole."""
     flip: bool = False
     """Mirror half of the training views."""
     views: int = Field(1, ge=1)
-    """Augmented views an image that are encoded; epoch e sees view e mod views."""
+    """Augmented views per image that are encoded; epoch e sees view e mod views."""
     encoding: Literal["once", "every_step"] = "once"
     """once: before training, in ``views`` views. every_step: fresh crops are encoded on the fly, for ever."""
     tokens: str | None = None
@@ -74,23 +75,27 @@ class PretrainedTokenizer(Section):
     """A tokenizer that exists."""
 
     kind: Literal["pretrained"]
+    """Says that the weights exist."""
     path: str
+    """Weights file: ours (.safetensors) or a released one (.pth)."""
 
 
 class TrainedTokenizer(Section):
     """A tokenizer trained in the study, on the study's data."""
 
     kind: Literal["train"]
+    """Says that the study trains it."""
     spec: str = "studies/tokenizer-emoji32.yaml"
     """A tokenizer specification, as for ``varscale tokenizer train``; by default the small one for 32 px."""
 
 
 class Sizes(Section):
-    """The grid: one VAR a depth. width = aspect × depth, heads = depth, drop-path = 0.1·depth/24."""
+    """The grid: one VAR per depth. width = aspect × depth, heads = depth, drop-path = 0.1·depth/24."""
 
     depths: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
+    """Depth of each size; each may stand once."""
     aspect: int = Field(64, gt=0)
-    """Width a layer; also the width of a head. The paper's is 64."""
+    """Width per layer; also the width of a head. The paper's is 64."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -118,14 +123,17 @@ class Optimizer(PerDepth):
     reference_width: int | None = Field(None, gt=0)
     """If given, lr scales with reference_width / width: short runs need it, the paper's long ones did not."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    """Decays of AdamW's two moments."""
     weight_decay: float = Field(0.05, ge=0)
+    """Weight decay at the first step, of matrices and class embeddings."""
     final_weight_decay: float | None = Field(None, ge=0)
-    """Weight decay moves to this along a cosine; None keeps it constant."""
+    """Weight decay moves to this along a cosine; null keeps it constant."""
     clip: float = Field(2.0, gt=0)
     """Largest global gradient norm."""
     schedule: str = Field("lin0", pattern=r"^(lin|lin0|lin00|cos|exp|lin0\.\d+)$")
     """After warm-up: lin0 is 5 % flat, then a line; the others stand in ``varscale.plan.schedule``."""
     warmup_fraction: float = Field(0.02, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises in a line."""
     final_lr_fraction: float = Field(0.01, gt=0, le=1)
     """Learning rate at the end, as a share of the peak."""
     label_dropout: float = Field(0.1, ge=0, lt=1)
@@ -142,7 +150,7 @@ class Engine(PerDepth):
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is autocast; weights, moments and losses stay float32."""
     micro_batch: int | None = Field(None, gt=0)
-    """Images a forward pass on one worker; None takes the worker's share of the batch whole."""
+    """Images per forward pass on one worker; null takes the worker's share of the batch whole."""
     activation_checkpointing: bool = False
     """Keep only each block's input for the backward pass and compute the rest again: less memory, more time."""
 
@@ -151,8 +159,11 @@ class Resources(PerDepth):
     """What each size runs on."""
 
     workers: int = Field(1, ge=1)
+    """Ray Train workers per size; they must divide optimizer.batch."""
     cpus_per_worker: int = Field(1, ge=1)
+    """CPUs, and threads, of each worker."""
     gpus_per_worker: int = Field(0, ge=0)
+    """GPUs of each worker."""
     memory_gib: float = Field(8.0, gt=0)
     """Memory a worker may fill with model state and activations."""
 
@@ -161,13 +172,16 @@ class Evaluation(Section):
     """What is measured, when."""
 
     points: int = Field(12, ge=3)
-    """Validations a run, log-spaced from the end of warm-up to the last step; a frontier needs two after the first
+    """Validations per run, log-spaced from the end of warm-up to the last step; a frontier needs two after the first
     tenth, which takes more points the shorter the warm-up is."""
     batch: int = Field(128, gt=0)
+    """Images per forward pass of a validation."""
     cfg: float = Field(1.5, ge=0)
-    """Guidance of the samples."""
+    """Guidance of the samples at the last scale."""
     top_k: int = Field(0, ge=0)
+    """Samples are drawn from the k likeliest tokens; 0 keeps all."""
     top_p: float = Field(0.0, ge=0, le=1)
+    """Samples are drawn from this probability mass; 0 keeps all."""
     images: int = Field(1024, ge=2)
     """Samples for the Fréchet distance; classes as frequent as in validation."""
 
@@ -176,7 +190,9 @@ class Checkpoints(Section):
     """Resumable state."""
 
     every_steps: int = Field(500, gt=0)
+    """Steps between two checkpoints."""
     keep: int = Field(1, ge=1)
+    """Checkpoints kept per size, the latest."""
     max_failures: int = Field(2, ge=0)
     """Restarts of a size from its checkpoint before it counts as failed."""
 
@@ -185,21 +201,25 @@ class Tracking(Section):
     """Where records go."""
 
     uri: str | None = None
-    """MLflow tracking URI; None means a SQLite database in the store."""
+    """MLflow tracking URI; null means a SQLite database in the store."""
 
 
 class Analysis(Section):
     """The fit, declared before its data exist."""
 
     form: Literal["auto", "power", "power_floor"] = "auto"
+    """auto: a floor is fitted where the data show one."""
     bootstrap: int = Field(1000, ge=100)
+    """Replicates of each bootstrap."""
 
 
 class Study(Section):
     """A study: data, tokenizer, sizes, how each trains, what is measured, what is fitted."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    """Name of the study, and of its MLflow experiment."""
     seed: int = Field(0, ge=0)
+    """Seeds initialisation, order, noise, views and bootstraps."""
     store: str = ".varscale"
     """Folder for tokens, checkpoints, records and reports; every worker must see it."""
     data: Data

@@ -20,15 +20,25 @@ class TokenizerShape(Section):
     """Architecture of a multi-scale VQVAE; the published one is ch 160, V 4096, z 32 (docs/MODEL.md 1)."""
 
     vocab_size: int = Field(gt=1, le=65536)
+    """V, number of codes."""
     z_channels: int = Field(gt=0)
+    """Width of a code."""
     ch: int = Field(gt=0)
+    """Channels at full resolution; level i has ch × ch_mult[i]."""
     ch_mult: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
+    """One factor per level; the image side is 2^(levels - 1) × the last of patch_nums."""
     num_res_blocks: int = Field(2, ge=1)
+    """Residual blocks per level of the encoder; the decoder has one more."""
     patch_nums: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=2)
+    """Sides of the token maps, ascending."""
     norm_groups: int = Field(32, gt=0)
+    """Groups of the group norms; they divide the channels of every level."""
     level_attention: bool = True
+    """Attention after each block of the lowest level."""
     quant_resi: float = 0.5
+    """r in φ(x) = (1 - r)·x + r·conv(x)."""
     share_quant_resi: int = Field(4, ge=0)
+    """Number of φ that the scales share; 0 gives each its own."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -48,6 +58,7 @@ class Perceptual(Section):
     """
 
     weight: float = Field(1.0, gt=0)
+    """Weight of the loss."""
     vgg16: str | None = None
     """Weights of torchvision's VGG16 (keys ``features.*``), .pth or .safetensors."""
     heads: str | None = None
@@ -66,22 +77,26 @@ class Muon(Section):
     lr: float = Field(gt=0)
     """Peak learning rate; updates are scaled to the size of AdamW's."""
     momentum: float = Field(0.95, ge=0, lt=1)
+    """Decay of the momentum."""
 
 
 class Adversarial(Section):
     """A patch discriminator trained against the tokenizer (Esser et al. 2021, eq. 5 to 7)."""
 
     weight: float = Field(0.5, gt=0)
+    """Weight of the generator's loss."""
     start_step: int = Field(0, ge=0)
     """Before this step neither side of the game runs."""
     adaptive: bool = True
     """Times the ratio of both losses' gradients at the decoder's last layer."""
     channels: int = Field(64, gt=0, multiple_of=4)
+    """Channels of the discriminator's first layer."""
     layers: int = Field(3, ge=1)
     """Strided convolutions after which each logit judges a patch."""
     lr: float | None = Field(None, gt=0)
-    """Peak of the discriminator's learning rate; None takes the tokenizer's."""
+    """Peak of the discriminator's learning rate; null takes the tokenizer's."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    """Decays of the moments of the discriminator's AdamW."""
 
 
 class TokenizerRecipe(Section):
@@ -89,6 +104,7 @@ class TokenizerRecipe(Section):
     latents (docs/MODEL.md 1.5), each times its weight."""
 
     steps: int = Field(gt=0)
+    """Optimizer steps."""
     batch: int = Field(gt=0)
     """Global batch in images."""
     lr: float = Field(gt=0)
@@ -98,23 +114,29 @@ class TokenizerRecipe(Section):
     codebook_lr_scale: float = Field(1.0, gt=0)
     """Learning rate of the codes, as a multiple of ``lr``."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    """Decays of AdamW's two moments."""
     weight_decay: float = Field(0.0, ge=0)
+    """Weight decay of matrices and convolutions, constant."""
     clip: float = Field(1.0, gt=0)
     """Largest global gradient norm."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """After a linear warm-up."""
     warmup_fraction: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises in a line."""
     final_lr_fraction: float = Field(0.0, ge=0, le=1)
     """Where the cosine ends, as a share of the peak."""
     l2_weight: float = Field(1.0, ge=0)
+    """Weight of the mean squared error of images."""
     l1_weight: float = Field(0.2, ge=0)
+    """Weight of the mean absolute error of images."""
     codebook_weight: float = Field(1.0, ge=0)
+    """Weight of the quantizer's loss that moves codes and φ."""
     commitment: float = Field(0.25, ge=0)
     """β of the quantizer's loss."""
     perceptual: Perceptual | None = None
     adversarial: Adversarial | None = None
     ema_decay: float = Field(0.998, ge=0, lt=1)
-    """Decay a step of the averaged weights, which are the ones kept."""
+    """Decay per step of the averaged weights, which are the ones kept."""
     quantize_from: float = Field(0.0, ge=0, lt=1)
     """Share of the steps that go without the quantizer; then the codebook begins as k-means of the residuals."""
     revive_every: int = Field(50, gt=0)
@@ -144,16 +166,18 @@ class TokenizerEngine(Section):
     """bf16 is autocast, the networks of the perceptual and adversarial losses included; weights, moments and the
     quantizer stay float32."""
     micro_batch: int | None = Field(None, gt=0)
-    """Images a forward pass on one worker; None takes the worker's share of the batch whole."""
+    """Images per forward pass on one worker; null takes the worker's share of the batch whole."""
 
 
 class TokenizerResources(Section):
     """What the training runs on."""
 
     workers: int = Field(1, ge=1)
+    """Ray Train workers; they must divide recipe.batch."""
     cpus_per_worker: int | None = Field(None, ge=1)
-    """None divides the CPUs of the largest node among the workers, or gives 1 to each where they have GPUs."""
+    """null divides the CPUs of the largest node among the workers, or gives 1 to each where they have GPUs."""
     gpus_per_worker: int = Field(0, ge=0)
+    """GPUs of each worker."""
 
 
 class TokenizerEvaluation(Section):
@@ -164,14 +188,18 @@ class TokenizerEvaluation(Section):
     images: int | None = Field(None, ge=1)
     """Only the first so many images until the last step, which takes all."""
     batch: int = Field(64, gt=0)
+    """Images per forward pass of a validation."""
 
 
 class TokenizerStudy(Section):
     """A tokenizer to be trained."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    """Name of the training, and of its MLflow experiment."""
     seed: int = Field(0, ge=0)
+    """Seeds initialisation, order, crops and the codebook."""
     store: str = ".varscale"
+    """Folder for shards, checkpoints and records; every worker must see it."""
     data: Data
     model: TokenizerShape
     recipe: TokenizerRecipe
