@@ -168,26 +168,14 @@ def tokenizer_evaluate(
     """Measure PSNR, SSIM, Fréchet distance and use of codes by scale on any split of image shards."""
     import json
 
-    from varscale.evaluate.tokenizer import Question, assess
-    from varscale.storage import check_writable
+    from varscale.evaluate.tokenizer import Question, evaluate_tokenizer
+    from varscale.progress import say
 
-    if weights and features == "tokenizer":
-        raise UserError(f"--weights {weights}: the tokenizer judges itself; name their network with --features")
-    if picture:
-        check_writable(picture)
-    answer = assess(tokenizer, shards, Question(split, features, weights, images, batch, resize_ratio, picture))
-    if features == "tokenizer":
-        print("rfd/tokenizer is circular: the tokenizer's own encoder is the judge", file=sys.stderr)
-    if answer.quality.images <= answer.dimensions:
-        few = f"{answer.quality.images} images for {answer.dimensions} feature dimensions"
-        print(f"{answer.distance_name} is biased: {few}", file=sys.stderr)
-    figures = answer.to_json()
-    if as_json:
-        print(json.dumps(figures))
-        return
-    for name, value in figures.items():
-        shown = ", ".join(f"{v:.4g}" for v in value) if isinstance(value, list) else value
-        print(f"{name:<30} {shown:.5g}" if isinstance(shown, float) else f"{name:<30} {shown}")
+    question = Question(split, features, weights, images, batch, resize_ratio, picture)
+    answer = evaluate_tokenizer(tokenizer, shards, question)
+    for caveat in answer.caveats():
+        say(caveat)
+    print(json.dumps(answer.to_json()) if as_json else answer.table())
 
 
 @app.command()
@@ -215,6 +203,7 @@ def tokenise(
     from varscale.data.encoder import TokeniseJob
     from varscale.data.images import ViewRule
     from varscale.data.tokenise import begin, make
+    from varscale.evaluate.assessment import assess
     from varscale.locations import Location
     from varscale.models.shapes import VQVAEConfig
     from varscale.models.store import load_model
@@ -235,7 +224,7 @@ def tokenise(
     else:
         with connected(_debug()):
             share = float(cluster_resources()["GPU"] > 0) if gpus is None else gpus
-            manifest = make(replace(job, gpus_per_actor=share), begun)
+            manifest = make(replace(job, gpus_per_actor=share), begun, assess)
     rows = ", ".join(f"{manifest.rows(split):,} {split}" for split in manifest.splits)
     print(f"{dest}: {rows} rows of {manifest.length} tokens")
     print(f"key {manifest.key}")

@@ -170,7 +170,7 @@ class Location:
 
     def write_json(self, content: Any) -> None:
         """Write ``content`` as readable JSON with sorted keys; raises as :meth:`written`."""
-        self.write_bytes((json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+        self.write_bytes(readable_json(content))
 
     def remove(self) -> None:
         """Delete the file, or the folder with all in it; nothing happens where nothing is."""
@@ -179,6 +179,11 @@ class Location:
             self.filesystem.delete_file(self.path)
         elif kind == pafs.FileType.Directory:
             self.filesystem.delete_dir(self.path)
+
+
+def readable_json(content: Any) -> bytes:
+    """``content`` as indented JSON with sorted keys."""
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
 def _sync(path: str) -> None:

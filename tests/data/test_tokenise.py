@@ -18,7 +18,7 @@ from crafted import TINY, image_manifest, shard
 
 from varscale.cli import app, main
 from varscale.data.assembly import UNFINISHED, Assembly
-from varscale.data.encoder import PICTURE, QUALITY, REFERENCE, TokeniseJob
+from varscale.data.encoder import TokeniseJob
 from varscale.data.images import ViewRule, training_view, validation_view
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.loader import ImageShards
@@ -33,6 +33,8 @@ from varscale.data.schema import (
 )
 from varscale.data.tokenise import SHARD_BYTES, make_parts, token_key, tokenise
 from varscale.errors import EnvironmentalError, UserError
+from varscale.evaluate.assessment import PICTURE, QUALITY, assess
+from varscale.evaluate.references import REFERENCE
 from varscale.locations import Location
 from varscale.metrics.pictures import to_tensor
 from varscale.models.shapes import VARConfig, VQVAEConfig
@@ -59,7 +61,7 @@ def job(image_set: Path, tiny_tokenizer: Path) -> TokeniseJob:
 @pytest.fixture(scope="module")
 def tokens(job: TokeniseJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokens") / "tokens"
-    tokenise(job, Location.of(folder))
+    tokenise(job, Location.of(folder), assess)
     return folder
 
 
@@ -96,7 +98,7 @@ def test_view_j_of_image_i_is_row_i_times_views_plus_j(job: TokeniseJob, image_s
 
 
 def test_the_manifest_says_what_was_made_of_what(job: TokeniseJob, image_set: Path, tokens: Path) -> None:
-    manifest = tokenise(job, Location.of(tokens))
+    manifest = tokenise(job, Location.of(tokens), assess)
     assert (manifest.image_size, manifest.resize_ratio, manifest.flip, manifest.seed) == (16, 1.125, True, 5)
     assert manifest.views == {"train": 3, "val": 1}
     assert manifest.data_fingerprint == read_image_manifest(Location.of(image_set)).fingerprint
@@ -128,7 +130,7 @@ def test_shards_are_bounded_and_many(job: TokeniseJob) -> None:
 
 
 def test_without_training_views_only_validation_is_encoded(job: TokeniseJob, tokens: Path, tmp_path: Path) -> None:
-    manifest = tokenise(replace(job, views=0), Location.of(tmp_path / "val"))
+    manifest = tokenise(replace(job, views=0), Location.of(tmp_path / "val"), assess)
     assert (manifest.views, manifest.splits["train"]) == ({"train": 0, "val": 1}, ())
     for path in (tmp_path / "val").glob("val-*"):
         assert path.read_bytes() == (tokens / path.name).read_bytes()
@@ -144,7 +146,7 @@ def test_image_sharding_and_order_of_work_change_no_byte(
         shards = tuple(written(tmp_path / "many", f"{split}-{i:05d}.parquet", p) for i, p in enumerate(pieces))
         manifest = manifest.model_copy(update={"splits": {**manifest.splits, split: shards}})
     write_manifest(Location.of(tmp_path / "many"), manifest)
-    tokenise(replace(job, images=Location.of(tmp_path / "many")), Location.of(tmp_path / "tokens"))
+    tokenise(replace(job, images=Location.of(tmp_path / "many")), Location.of(tmp_path / "tokens"), assess)
     assert content(tmp_path / "tokens") == content(tokens)
 
 
@@ -169,13 +171,13 @@ def test_a_stopped_run_goes_on_and_ends_byte_identical(
     with monkeypatch.context() as patch:
         patch.setattr(Assembly, "note", dying)
         with pytest.raises(KeyboardInterrupt):
-            tokenise(job, Location.of(dest))
+            tokenise(job, Location.of(dest), assess)
     assert not (dest / MANIFEST).exists()
     kept = {name: (dest / name).stat().st_mtime_ns for name in noted if (dest / name).exists()}
     with pytest.raises(UserError, match="beginnings of a data set of another source or other options"):
-        tokenise(replace(job, seed=6), Location.of(dest))
+        tokenise(replace(job, seed=6), Location.of(dest), assess)
     (dest / ".train-00007.arrow.0f5e4a1c.part").write_bytes(b"half")  # as a process killed in mid-write leaves it
-    tokenise(job, Location.of(dest))
+    tokenise(job, Location.of(dest), assess)
     assert content(dest) == content(tokens)
     assert all((dest / name).stat().st_mtime_ns == time for name, time in kept.items())
 
@@ -191,10 +193,10 @@ def test_a_shard_lost_after_its_receipt_is_made_again(
     with monkeypatch.context() as patch:
         patch.setattr(Assembly, "finish", dying)
         with pytest.raises(KeyboardInterrupt):
-            tokenise(job, Location.of(dest))
+            tokenise(job, Location.of(dest), assess)
     (dest / "train-00002.arrow").write_bytes(b"")
     (dest / QUALITY).unlink()
-    tokenise(job, Location.of(dest))
+    tokenise(job, Location.of(dest), assess)
     assert content(dest) == content(tokens)
 
 
@@ -205,7 +207,7 @@ def test_shards_and_destination_may_be_urls(
     source, dest = Location.of("memory://tokenise/images"), Location.of("memory://tokenise/tokens")
     for path in image_set.iterdir():
         (source / path.name).write_bytes(path.read_bytes())
-    tokenise(replace(job, images=source), dest)
+    tokenise(replace(job, images=source), dest, assess)
     assert {name: (dest / name).read_bytes() for name in dest.files(recursive=True)} == content(tokens)
 
 
@@ -284,7 +286,7 @@ def test_bad_image_shards_are_refused(
             Location.of(folder), manifest.model_copy(update={"splits": {"train": manifest.splits["train"], "val": ()}})
         )
     with pytest.raises(UserError, match=message):
-        tokenise(replace(job, images=Location.of(folder)), Location.of(tmp_path / "tokens"))
+        tokenise(replace(job, images=Location.of(folder)), Location.of(tmp_path / "tokens"), assess)
     assert not (tmp_path / "tokens" / MANIFEST).exists()
     if damage != "undecodable":  # found before anything was made: mended images may go to the same place
         assert not (tmp_path / "tokens" / UNFINISHED).exists()
@@ -299,7 +301,7 @@ def test_a_few_small_images_are_enlarged_and_told_of(
     some = rewritten(
         tmp_path / "images", table.set_column(3, IMAGE_SCHEMA.field("width"), pa.array(widths, pa.int32()))
     )
-    tokenise(replace(job, images=some, views=1), Location.of(tmp_path / "tokens"))
+    tokenise(replace(job, images=some, views=1), Location.of(tmp_path / "tokens"), assess)
     told = capsys.readouterr().err
     assert "1 of 80 images are smaller than the view of 16 px" in told
     assert f"e.g. '{table['key'][0].as_py()}' with a shorter side of 7 px; they are enlarged" in told
@@ -314,9 +316,9 @@ def test_unusable_tokenizers_are_refused(job: TokeniseJob, tmp_path: Path) -> No
     save_model(tmp_path / "nan.safetensors", model, state, {})
     for name, message in (("var", "holds 'var'; wanted a varscale tokenizer"), ("nan", "values that are not finite")):
         with pytest.raises(UserError, match=message):
-            tokenise(replace(job, tokenizer=tmp_path / f"{name}.safetensors"), Location.of(tmp_path / "tokens"))
+            tokenise(replace(job, tokenizer=tmp_path / f"{name}.safetensors"), Location.of(tmp_path / "tokens"), assess)
     with pytest.raises(UserError, match="made for 16 px images"):
-        tokenise(replace(job, rule=ViewRule(32)), Location.of(tmp_path / "tokens"))
+        tokenise(replace(job, rule=ViewRule(32)), Location.of(tmp_path / "tokens"), assess)
     assert not (tmp_path / "tokens").exists()
 
 
@@ -331,7 +333,7 @@ def test_a_destination_that_holds_something_else_is_left_alone(
     ):
         before = content(place)
         with pytest.raises(UserError, match=message):
-            tokenise(replace(job, seed=77), Location.of(place))
+            tokenise(replace(job, seed=77), Location.of(place), assess)
         assert content(place) == before
 
 
@@ -400,11 +402,11 @@ def test_a_disk_that_fills_leaves_nothing_that_looks_whole(job: TokeniseJob, tmp
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))  # a write beyond fails, as on a full disk
     try:
         with pytest.raises(EnvironmentalError, match=r"train-00000\.arrow: not written"):
-            tokenise(large, Location.of(dest))
+            tokenise(large, Location.of(dest), assess)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path.name for path in dest.iterdir()} == {UNFINISHED, REFERENCE, QUALITY, PICTURE}
-    assert tokenise(large, Location.of(dest)).rows("train") == len(rows(dest, "train"))
+    assert tokenise(large, Location.of(dest), assess).rows("train") == len(rows(dest, "train"))
 
 
 @pytest.fixture(scope="module")
@@ -415,10 +417,10 @@ def two_cpus() -> Iterator[None]:
 
 
 def test_actors_make_the_same_bytes(two_cpus: None, job: TokeniseJob, tokens: Path, tmp_path: Path) -> None:
-    tokenise(job, Location.of(tmp_path / "tokens"))
+    tokenise(job, Location.of(tmp_path / "tokens"), assess)
     assert content(tmp_path / "tokens") == content(tokens)
     with pytest.raises(UserError, match="an actor is to take 3 CPU and 0 GPU; no node of this cluster has"):
-        tokenise(replace(job, cpus_per_actor=3), Location.of(tmp_path / "other"))
+        tokenise(replace(job, cpus_per_actor=3), Location.of(tmp_path / "other"), assess)
 
 
 def test_an_actors_error_names_file_row_and_key(
@@ -426,4 +428,4 @@ def test_an_actors_error_names_file_row_and_key(
 ) -> None:
     undecodable(image_set, tmp_path / "broken")
     with pytest.raises(UserError, match=r"train-00000\.parquet: row 40 \('.+/.+'\): not a readable image"):
-        tokenise(replace(job, images=Location.of(tmp_path / "broken")), Location.of(tmp_path / "tokens"))
+        tokenise(replace(job, images=Location.of(tmp_path / "broken")), Location.of(tmp_path / "tokens"), assess)

@@ -18,6 +18,7 @@ from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.schema import MANIFEST, Shard, read_token_manifest, token_schema, write_manifest
 from varscale.data.tokenise import tokenise
 from varscale.errors import UserError
+from varscale.evaluate.assessment import assess
 from varscale.locations import Location
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import save_model
@@ -198,6 +199,6 @@ def test_what_tokenise_makes_is_sound(picture_folder: Path, tmp_path: Path) -> N
     save_model(tmp_path / "tokenizer.safetensors", model, model.state_dict(), {})
     images, tokens = Location.of(tmp_path / "images"), Location.of(tmp_path / "tokens")
     ingest(picture_folder, tmp_path / "images", IngestOptions(size=18))
-    tokenise(TokeniseJob(images, tmp_path / "tokenizer.safetensors", ViewRule(16), views=2, seed=0), tokens)
+    tokenise(TokeniseJob(images, tmp_path / "tokenizer.safetensors", ViewRule(16), views=2, seed=0), tokens, assess)
     verdict = verify(tokens)
     assert (verdict.sound, lines(verdict)) == (True, "")

@@ -16,6 +16,7 @@ from varscale.data.images import ViewRule
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.schema import MANIFEST
 from varscale.data.tokenise import tokenise
+from varscale.evaluate.assessment import assess
 from varscale.locations import Location
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import save_model
@@ -53,5 +54,5 @@ def test_killed_and_started_again_it_is_byte_identical(varscale, picture_folder:
     assert "14,400 train, 8 val rows of 85 tokens" in done.stdout
     rule = ViewRule(SHAPE.image_size)
     job = TokeniseJob(Location.of(tmp_path / "images"), tmp_path / "tokenizer.safetensors", rule, VIEWS, seed=0)
-    tokenise(job, Location.of(whole))
+    tokenise(job, Location.of(whole), assess)
     assert {p.name: p.read_bytes() for p in killed.iterdir()} == {p.name: p.read_bytes() for p in whole.iterdir()}

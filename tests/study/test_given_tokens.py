@@ -13,6 +13,7 @@ from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.schema import read_token_manifest
 from varscale.data.tokenise import tokenise
 from varscale.errors import UserError
+from varscale.evaluate.assessment import assess
 from varscale.locations import Location
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import save_model
@@ -36,7 +37,7 @@ def made(picture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     save_model(folder / "tokenizer.safetensors", model, model.state_dict(), {})
     job = TokeniseJob(Location.of(folder / "images"), folder / "tokenizer.safetensors", ViewRule(16), 2, seed=3)
     threads = torch.get_num_threads()
-    tokenise(job, Location.of(folder / "tokens"))
+    tokenise(job, Location.of(folder / "tokens"), assess)
     torch.set_num_threads(threads)
     return folder
 

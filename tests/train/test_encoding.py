@@ -22,6 +22,7 @@ from varscale.data.images import ViewRule
 from varscale.data.loader import ImageShards, TokenShards
 from varscale.data.tokenise import tokenise
 from varscale.data.views import TrainingViews
+from varscale.evaluate.assessment import assess
 from varscale.locations import Location
 from varscale.models.store import load_model
 from varscale.models.var import VAR, init_weights
@@ -60,7 +61,7 @@ def cell(image_set: Path) -> Cell:
 def tokens(image_set: Path, tiny_tokenizer: Path, cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As many views as epochs."""
     folder, threads = tmp_path_factory.mktemp("tokens") / "tokens", torch.get_num_threads()
-    tokenise(TokeniseJob(Location.of(image_set), tiny_tokenizer, RULE, EPOCHS, cell.seed), Location.of(folder))
+    tokenise(TokeniseJob(Location.of(image_set), tiny_tokenizer, RULE, EPOCHS, cell.seed), Location.of(folder), assess)
     torch.set_num_threads(threads)
     return folder
 

@@ -7,8 +7,7 @@ each part, so a part comes out the same whoever makes it, and when.
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,28 +23,24 @@ from varscale.data.cache import CACHE_BYTES
 from varscale.data.images import ImageError, ViewRule, random_crop, resized, validation_view
 from varscale.data.loader import ImageShards
 from varscale.data.schema import Shard, token_schema
-from varscale.data.views import shown_views
 from varscale.device import best_device
 from varscale.errors import UserError
-from varscale.evaluate.reconstruction import measure, save_scale_grid
 from varscale.locations import Location
-from varscale.metrics.features import own_features
 from varscale.metrics.pictures import to_tensor
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
-from varscale.storage import write_json
 
 ASSESSMENT = "assessment"
-"""The part that is no shard: how good the tokenizer is on these images, and what samples are compared with."""
-REFERENCE = "reference.npz"
-QUALITY = "quality.json"
-PICTURE = "reconstructions.png"
+"""The part that is no shard: what ``Assess`` makes of the validation images."""
 BATCH = 128
 BATCH_PIXELS = 2**21
 """Views of 256 px are encoded 32 at once: a map of 160 channels over them takes 1.3 GB."""
 
 T = TypeVar("T")
+Assess = Callable[[VQVAE, ImageShards, ViewRule, Iterator[np.ndarray]], dict[str, bytes]]
+"""Tokenizer, validation images, rule, centre views uint8 [B, 3, S, S] of them all -> files by name, to stand beside the
+shards. Given from above: judging is no business of the data."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +80,9 @@ class Part:
 class Encoder:
     """Makes parts, one after another; a Ray actor, or where Ray is down a plain object."""
 
-    def __init__(self, job: TokeniseJob, assembly: Assembly) -> None:
+    def __init__(self, job: TokeniseJob, assembly: Assembly, assess: Assess) -> None:
         torch.set_num_threads(job.cpus_per_actor)
-        self._job, self._assembly = job, assembly
+        self._job, self._assembly, self._assess = job, assembly, assess
         self._device = best_device(int(job.gpus_per_actor > 0))
         self._threads = ThreadPoolExecutor(job.cpus_per_actor)  # decoding releases the interpreter lock
         self._batch = max(1, min(BATCH, BATCH_PIXELS // job.rule.size**2))
@@ -160,17 +155,8 @@ class Encoder:
         return np.stack([random_crop(image, job.rule, job.seed, key, view) for view in range(job.views)])
 
     def _assessment(self, part: Part) -> dict[str, bytes]:
-        """Files by name: moments of validation features, the tokenizer's quality on these images, a picture."""
         images = ImageShards(self._job.images, part.split, cache_bytes=self._job.cache_bytes)
-        batches = one_ahead(self._pixels(images, part))
-        result = measure(self._model, batches, self._device, own_features(self._model))
-        assert result.reference is not None  # a feature space was given
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            result.reference.save(folder / REFERENCE)
-            write_json(folder / QUALITY, result.facts())
-            save_scale_grid(folder / PICTURE, self._model, shown_views(images, self._job.rule), self._device)
-            return {file: (folder / file).read_bytes() for file in (REFERENCE, QUALITY, PICTURE)}
+        return self._assess(self._model, images, self._job.rule, one_ahead(self._pixels(images, part)))
 
 
 def one_ahead(batches: Iterator[T]) -> Iterator[T]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import ray
 
 from varscale.data.assembly import Assembly, clear
-from varscale.data.encoder import ASSESSMENT, Encoder, Part, TokeniseJob
+from varscale.data.encoder import ASSESSMENT, Assess, Encoder, Part, TokeniseJob
 from varscale.data.manifests import check_not_unfinished
 from varscale.data.opening import check_labels, parquet_file, unreadable
 from varscale.data.parallel import each
@@ -71,15 +71,15 @@ class Begun:
     """What stands at the destination already, if it is just these tokens."""
 
 
-def tokenise(job: TokeniseJob, dest: Location) -> TokenManifest:
-    """Encode all images into ``dest``, as far as it does not hold just these tokens already.
+def tokenise(job: TokeniseJob, dest: Location, assess: Assess) -> TokenManifest:
+    """Encode all images into ``dest``, unless it holds just these tokens already, with the files of ``assess`` beside.
 
     Raises:
         UserError: unusable images or tokenizer, the two do not fit each other, or ``dest`` holds something else.
         EnvironmentalError: ``dest`` cannot be written.
     """
     begun = begin(job, dest)
-    return begun.finished or make(job, begun)
+    return begun.finished or make(job, begun, assess)
 
 
 def begin(job: TokeniseJob, dest: Location) -> Begun:
@@ -95,7 +95,7 @@ def begin(job: TokeniseJob, dest: Location) -> Begun:
     return Begun(images, cfg, tokenizer.fingerprint, key, assembly, finished)
 
 
-def make(job: TokeniseJob, begun: Begun) -> TokenManifest:
+def make(job: TokeniseJob, begun: Begun, assess: Assess) -> TokenManifest:
     """Make what is missing; raises as :func:`tokenise`."""
     images, cfg, assembly = begun.images, begun.cfg, begun.assembly
     try:
@@ -104,7 +104,7 @@ def make(job: TokeniseJob, begun: Begun) -> TokenManifest:
         if not assembly.receipts():
             clear(assembly.dest)  # so that mended images, which are others, may become tokens here
         raise
-    receipts = _made(job, assembly, make_parts(job, images, cfg))
+    receipts = _made(job, assembly, make_parts(job, images, cfg), assess)
     manifest = TokenManifest(
         classes=images.classes,
         splits={split: _shards(receipts, split) for split in SPLITS},
@@ -149,7 +149,7 @@ def _finished(dest: Location, key: str) -> TokenManifest | None:
     return manifest
 
 
-def _made(job: TokeniseJob, assembly: Assembly, parts: list[Part]) -> dict[str, Any]:
+def _made(job: TokeniseJob, assembly: Assembly, parts: list[Part], assess: Assess) -> dict[str, Any]:
     """Receipts of all parts by name, made now where missing; tells how far it is."""
     there = assembly.dest.files()
     receipts = {
@@ -161,7 +161,7 @@ def _made(job: TokeniseJob, assembly: Assembly, parts: list[Part]) -> dict[str, 
     views = {part: 0 if part.file == ASSESSMENT else _view_count(job, part) for part in parts}
     total = sum(views.values())
     progress = Progress("tokens", total, "views", total - sum(views[part] for part in missing))
-    for part, receipt in _run(job, assembly, missing):
+    for part, receipt in _run(job, assembly, missing, assess):
         receipts[part.file] = receipt
         progress.advance(views[part])
     progress.close()
@@ -177,15 +177,17 @@ def _shards(receipts: dict[str, Any], split: str) -> tuple[Shard, ...]:
     return tuple(Shard(**receipts[name][name]) for name in names)
 
 
-def _run(job: TokeniseJob, assembly: Assembly, parts: list[Part]) -> Iterator[tuple[Part, dict[str, Any]]]:
+def _run(
+    job: TokeniseJob, assembly: Assembly, parts: list[Part], assess: Assess
+) -> Iterator[tuple[Part, dict[str, Any]]]:
     """Make parts, in the order in which they end: by as many actors as fit, or here where Ray is down."""
     if not ray.is_initialized():
-        encoder = Encoder(job, assembly)
+        encoder = Encoder(job, assembly, assess)
         for part in parts:
             yield part, encoder.make(part)
         return
     actor = ray.remote(num_cpus=job.cpus_per_actor, num_gpus=job.gpus_per_actor)(Encoder)
-    idle = [actor.remote(job, assembly) for _ in range(min(_actors_that_fit(job), len(parts)))]
+    idle = [actor.remote(job, assembly, assess) for _ in range(min(_actors_that_fit(job), len(parts)))]
     waiting = list(reversed(parts))
     running: dict[Any, tuple[Any, Part]] = {}
     while waiting or running:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ import torch.distributed as dist
 from lawfit.records import schema
 from varscale.metrics.features import FeatureSpace
 from varscale.metrics.frechet import Moments, frechet_distance
-from varscale.metrics.pictures import save_grid, to_tensor, to_uint8
+from varscale.metrics.pictures import png_grid, to_tensor, to_uint8
 from varscale.metrics.ssim import WINDOW, ssim
 from varscale.models.vqvae import VQVAE
 
@@ -38,7 +37,7 @@ class Reconstruction:
     perplexity: tuple[float, ...]
     """exp of the entropy of code use, by scale."""
     reference: Moments | None = None
-    """Of the originals' features, where a feature space was given."""
+    """Moments of the originals' features, where a feature space was given."""
     distance: float | None = None
     """Fréchet distance of reconstructions from originals in that space."""
 
@@ -67,7 +66,7 @@ class _Sums:
     """Mean squared error of each image, summed."""
     ssim: float = 0.0
     originals: Moments | None = None
-    """Of features, where there is a space."""
+    """Moments of their features, where a feature space was given."""
     reconstructions: Moments | None = None
 
     def add_features(self, originals: np.ndarray, reconstructions: np.ndarray) -> None:
@@ -101,7 +100,7 @@ def measure(
 
     Args:
         batches: uint8 [B, 3, S, S] each; at least one for each rank, none twice.
-        space: of the Fréchet distance; without one there is none.
+        space: feature space of the Fréchet distance; without one there is none.
         world_size: ranks that call this together and get the same result.
     """
     windowed = model.cfg.image_size >= WINDOW
@@ -140,12 +139,12 @@ def _result(sums: _Sums, windowed: bool) -> Reconstruction:
 
 
 @torch.no_grad()
-def save_scale_grid(path: Path, model: VQVAE, originals: np.ndarray, device: torch.device) -> None:
-    """Write a PNG: uint8 originals [N, 3, S, S] in the first row, below them what is decoded after each scale.
+def scale_grid(model: VQVAE, originals: np.ndarray, device: torch.device) -> bytes:
+    """A PNG: uint8 originals [N, 3, S, S] in the first row, below them what is decoded after each scale.
 
     Row k is the decoder's picture of f̂ after k scales; the last is the reconstruction.
     """
     tokens = model.tokens(to_tensor(originals).to(device))
     partial = [to_uint8(model.decode_latent(f_hat)) for f_hat in model.quantize.partial_latents(tokens)]
     zoom = 2 if originals.shape[-1] <= LARGEST_ZOOMED else 1
-    save_grid(path, np.concatenate([originals, *partial]), len(originals), zoom)
+    return png_grid(np.concatenate([originals, *partial]), len(originals), zoom)

@@ -1,4 +1,4 @@
-"""Images drawn from a trained VAR, and their Fréchet distance from validation images."""
+"""Images drawn from a trained VAR."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from varscale.errors import UserError
-from varscale.metrics.frechet import Moments, frechet_distance, tokenizer_features
-from varscale.metrics.pictures import save_grid, to_uint8
+from varscale.locations import Location
+from varscale.metrics.pictures import png_grid, to_uint8
 from varscale.models.sampling import SamplingConfig, sample_tokens
 from varscale.models.store import load_model
 from varscale.models.var import VAR
@@ -74,7 +74,7 @@ def write_samples(
     sampling: SamplingConfig,
     half: bool = False,
 ) -> int:
-    """Draw ``per_class`` images of each class (all if empty) into one PNG, a row a class; return how many.
+    """Draw ``per_class`` images of each class (all if empty) into one PNG, one row per class; return how many.
 
     Raises:
         UserError: a file that is no such model, models that do not belong together, a class that does not exist.
@@ -88,37 +88,6 @@ def write_samples(
             raise UserError(f"class {label}: {checkpoint} knows classes 0 to {model.cfg.num_classes - 1}")
     check_writable(out)
     labels = [label for label in chosen for _ in range(per_class)]
-    save_grid(out, to_uint8(draw_images(model, vqvae, labels, range(len(labels)), sampling, half)), per_class)
+    images = draw_images(model, vqvae, labels, range(len(labels)), sampling, half)
+    Location.of(out).write_bytes(png_grid(to_uint8(images), per_class))
     return len(labels)
-
-
-def sample_frechet_distance(
-    model: VAR,
-    tokenizer: VQVAE,
-    labels: np.ndarray,
-    count: int,
-    reference: Moments,
-    sampling: SamplingConfig,
-    batch: int,
-    rank: int = 0,
-    world_size: int = 1,
-) -> float:
-    """Fréchet distance of ``count`` samples from ``reference`` in tokenizer features.
-
-    Sample i has the label of validation image i·N/count, so that classes are as frequent as there. Ranks share the
-    drawing and all get the same distance; the pictures do not depend on how they are shared.
-
-    Args:
-        labels: int64 [N], of the validation images.
-    """
-    mine = np.arange(rank, count, world_size)
-    moments = Moments(0, np.zeros_like(reference.total), np.zeros_like(reference.outer))
-    for start in range(0, len(mine), batch):
-        indices = mine[start : start + batch]
-        images = draw_images(
-            model, tokenizer, labels[indices * len(labels) // count].tolist(), indices.tolist(), sampling
-        )
-        moments += Moments.of(tokenizer_features(tokenizer, images))
-    if world_size > 1:
-        moments = moments.all_reduced(next(model.parameters()).device)
-    return frechet_distance(moments, reference)

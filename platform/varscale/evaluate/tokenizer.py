@@ -16,11 +16,13 @@ from varscale.data.loader import ImageShards, check_sides
 from varscale.data.views import shown_views, validation_batches
 from varscale.device import best_device
 from varscale.errors import UserError
-from varscale.evaluate.reconstruction import Reconstruction, measure, save_scale_grid
+from varscale.evaluate.reconstruction import Reconstruction, measure, scale_grid
+from varscale.locations import Location
 from varscale.metrics.features import INCEPTION, SPACES, TOKENIZER, FeatureSpace, fixed_features, own_features
 from varscale.models.store import Loaded, load_model
 from varscale.models.vqvae import VQVAE
 from varscale.progress import Progress
+from varscale.storage import check_writable
 
 RFID = "rfid"
 
@@ -33,12 +35,12 @@ class Question:
     features: str
     """Space of the Fréchet distance, one of ``features.SPACES``."""
     weights: Path | None
-    """Of that space, if it is not the tokenizer's own."""
+    """File of that space's network, if the space is not the tokenizer's own."""
     images: int | None
-    """Only the first so many."""
+    """Number of images, from the first on; None takes all."""
     batch: int
     resize_ratio: float | None
-    """None takes the one it was trained with."""
+    """Shorter side before the crop, times the tokenizer's side; None takes the one it was trained with."""
     picture: Path | None
     """PNG to write: originals, then what is decoded after each scale."""
 
@@ -51,7 +53,25 @@ class Answer:
     distance_name: str
     """``rfid`` in Inception's features, else ``rfd/<features>``."""
     dimensions: int
-    """Of the features: a distance from fewer images than that says little."""
+    """Length of a feature vector: a distance from fewer images than that says little."""
+
+    def caveats(self) -> list[str]:
+        """One sentence for each reason not to trust the distance."""
+        found = []
+        if self.distance_name == f"rfd/{TOKENIZER}":
+            found.append(f"{self.distance_name} is circular: the tokenizer's own encoder is the judge")
+        if self.quality.images <= self.dimensions:
+            few = f"{self.quality.images} images for {self.dimensions} feature dimensions"
+            found.append(f"{self.distance_name} is biased: {few}")
+        return found
+
+    def table(self) -> str:
+        """One line per figure."""
+        lines = []
+        for name, value in self.to_json().items():
+            shown = ", ".join(f"{v:.4g}" for v in value) if isinstance(value, list) else value
+            lines.append(f"{name:<30} {shown:.5g}" if isinstance(shown, float) else f"{name:<30} {shown}")
+        return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
         """Flat figures, and lists by scale."""
@@ -67,12 +87,14 @@ class Answer:
         }
 
 
-def assess(tokenizer: Path, images: Path, question: Question) -> Answer:
+def evaluate_tokenizer(tokenizer: Path, images: Path, question: Question) -> Answer:
     """Measure a tokenizer on centre views of a split's images.
 
     Raises:
-        UserError: unusable weights or shards, an unknown split, images too small for the tokenizer.
+        UserError: unusable weights or shards, an unknown split, images too small for the tokenizer, a picture that
+            cannot be written.
     """
+    _check(question)
     loaded = load_model(tokenizer, VQVAE)
     device = best_device(1)
     model = loaded.model.to(device)
@@ -84,10 +106,20 @@ def assess(tokenizer: Path, images: Path, question: Question) -> Answer:
     batches = validation_batches(shards, rule, count, question.batch)
     quality = measure(model, _counted(batches, count), device, space)
     if question.picture:
-        save_scale_grid(question.picture, model, shown_views(shards, rule), device)
+        Location.of(question.picture).write_bytes(scale_grid(model, shown_views(shards, rule), device))
     assert quality.reference is not None  # a feature space was given
     name = RFID if space.name == INCEPTION else f"rfd/{space.name}"
     return Answer(quality, name, len(quality.reference.total))
+
+
+def _check(question: Question) -> None:
+    """Refuse, before work begins, what could only fail after it."""
+    if question.weights and question.features == TOKENIZER:
+        raise UserError(
+            f"--weights {question.weights}: the tokenizer judges itself; name their network with --features"
+        )
+    if question.picture:
+        check_writable(question.picture)
 
 
 def _space(model: VQVAE, question: Question, device: torch.device) -> FeatureSpace:

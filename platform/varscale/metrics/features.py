@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from varscale.metrics.frechet import tokenizer_features
 from varscale.models.inception import load_inception
 from varscale.models.lpips import load_vgg16
 from varscale.models.vqvae import VQVAE
@@ -25,11 +24,19 @@ class FeatureSpace:
     name: str
     extract: Callable[[torch.Tensor], np.ndarray]
     """Float [B, 3, S, S] in [-1, 1] -> float64 [B, d]."""
+    weights: Path | None = None
+    """File of the network's weights; None: the tokenizer's own."""
 
 
 def own_features(model: VQVAE) -> FeatureSpace:
     """The tokenizer's own encoder. Judging a tokenizer by it is circular: it cannot see what its encoder misses."""
-    return FeatureSpace(TOKENIZER, lambda images: tokenizer_features(model, images))
+    return FeatureSpace(TOKENIZER, lambda images: _encoder_features(model, images))
+
+
+@torch.inference_mode()
+def _encoder_features(model: VQVAE, images: torch.Tensor) -> np.ndarray:
+    """Mean over positions of the encoder's last hidden maps: float64 [B, ch·ch_mult[-1]]."""
+    return _array(model.encoder.features(images).mean(dim=(2, 3)))
 
 
 def fixed_features(name: str, weights: Path, device: torch.device) -> FeatureSpace:
@@ -41,9 +48,9 @@ def fixed_features(name: str, weights: Path, device: torch.device) -> FeatureSpa
     """
     if name == INCEPTION:
         inception = load_inception(weights).to(device)
-        return FeatureSpace(name, lambda images: _array(inception(images)))
+        return FeatureSpace(name, lambda images: _array(inception(images)), weights)
     vgg16 = load_vgg16(weights).to(device)
-    return FeatureSpace(name, lambda images: _array(vgg16(images)[-1].mean(dim=(2, 3))))
+    return FeatureSpace(name, lambda images: _array(vgg16(images)[-1].mean(dim=(2, 3))), weights)
 
 
 def _array(features: torch.Tensor) -> np.ndarray:

@@ -1,27 +1,17 @@
-"""Fréchet distance between two sets of images, in the feature space of a tokenizer.
+"""Fréchet distance between two sets of images, from the moments of their features.
 
 FID (Heusel et al. 2017) is this distance in the features of an Inception network; with other features it is not FID
-and is named for what it is: ``fd/tokenizer``.
+and is named for what it is, such as ``fd/tokenizer``.
 """
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
 import torch.distributed as dist
-
-from varscale.models.vqvae import VQVAE
-from varscale.storage import atomic_path
-
-
-@torch.inference_mode()
-def tokenizer_features(model: VQVAE, images: torch.Tensor) -> np.ndarray:
-    """Mean over positions of the encoder's last hidden maps: float64 [B, ch·ch_mult[-1]] of images in [-1, 1]."""
-    return model.encoder.features(images).mean(dim=(2, 3)).double().cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -30,7 +20,9 @@ class Moments:
 
     count: int
     total: np.ndarray
+    """float64 [d]."""
     outer: np.ndarray
+    """float64 [d, d]."""
 
     @staticmethod
     def of(features: np.ndarray) -> Moments:
@@ -42,12 +34,12 @@ class Moments:
 
     @property
     def mean(self) -> np.ndarray:
-        """[d]."""
+        """float64 [d]."""
         return self.total / self.count
 
     @property
     def covariance(self) -> np.ndarray:
-        """Unbiased, [d, d]."""
+        """Unbiased estimate, float64 [d, d]."""
         return (self.outer - self.count * np.outer(self.mean, self.mean)) / (self.count - 1)
 
     def all_reduced(self, device: torch.device) -> Moments:
@@ -59,15 +51,16 @@ class Moments:
         d = len(self.total)
         return Moments(int(flat[0]), flat[1 : d + 1], flat[d + 1 :].reshape(d, d))
 
-    def save(self, path: Path) -> None:
-        """Write as npz, atomically."""
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, count=self.count, total=self.total, outer=self.outer)
+    def to_bytes(self) -> bytes:
+        """The content of an npz file."""
+        stream = io.BytesIO()
+        np.savez(stream, count=self.count, total=self.total, outer=self.outer)
+        return stream.getvalue()
 
     @staticmethod
-    def load(source: Path | BinaryIO) -> Moments:
-        """Read what :meth:`save` wrote."""
-        with np.load(source, allow_pickle=False) as stored:
+    def of_bytes(content: bytes) -> Moments:
+        """The moments that :meth:`to_bytes` gave."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             return Moments(int(stored["count"]), stored["total"], stored["outer"])
 
 

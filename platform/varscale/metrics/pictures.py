@@ -1,14 +1,12 @@
-"""Tensors to pictures and pictures to files."""
+"""Tensors to pictures, and pictures to PNG."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
 import numpy as np
 import torch
 from PIL import Image
-
-from varscale.storage import atomic_path
 
 GAP = 2
 
@@ -23,8 +21,8 @@ def to_uint8(images: torch.Tensor) -> np.ndarray:
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy()
 
 
-def save_grid(path: Path, images: np.ndarray, columns: int, zoom: int = 2) -> None:
-    """Write uint8 images [N, 3, S, S] as one PNG, row by row, each pixel ``zoom`` wide."""
+def png_grid(images: np.ndarray, columns: int, zoom: int = 2) -> bytes:
+    """One PNG of uint8 images [N, 3, S, S], row by row, each pixel ``zoom`` wide."""
     side = images.shape[-1]
     rows = -(-len(images) // columns)
     sheet = np.full((rows * (side + GAP) + GAP, columns * (side + GAP) + GAP, 3), 255, dtype=np.uint8)
@@ -33,5 +31,6 @@ def save_grid(path: Path, images: np.ndarray, columns: int, zoom: int = 2) -> No
         sheet[top : top + side, left : left + side] = image.transpose(1, 2, 0)
     picture = Image.fromarray(sheet)
     picture = picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
-    with atomic_path(path) as temporary:
-        picture.save(temporary, "PNG")
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return stream.getvalue()

@@ -9,8 +9,8 @@ from typing import Any
 import lawfit
 from lawfit.records import schema
 from lawfit.report import page as lawfit_report
-from varscale.data.encoder import PICTURE
 from varscale.errors import EnvironmentalError, UserError
+from varscale.evaluate.assessment import PICTURE
 from varscale.spec.study import Study
 from varscale.storage import write_json
 from varscale.study import stages

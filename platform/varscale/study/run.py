@@ -15,9 +15,9 @@ import yaml
 from lawfit.fitting.fitting import MIN_DISTINCT_X
 from lawfit.records import schema
 from varscale.data.encoded import FreshCrops
-from varscale.data.encoder import PICTURE, QUALITY
 from varscale.data.schema import TokenManifest
 from varscale.errors import EnvironmentalError, UserError
+from varscale.evaluate.assessment import PICTURE, QUALITY
 from varscale.evaluate.sample import GRID_CLASSES
 from varscale.locations import Location
 from varscale.plan.cells import Cell, Inputs, check_frontier, make_plan, study_key

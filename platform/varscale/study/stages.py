@@ -11,6 +11,7 @@ from varscale.data.schema import MANIFEST, TokenManifest, read_image_manifest, r
 from varscale.data.sources import open_source
 from varscale.data.tokenise import token_key, tokenise
 from varscale.errors import UserError
+from varscale.evaluate.assessment import assess
 from varscale.locations import Location
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import load_model
@@ -176,7 +177,7 @@ def prepared_tokens(study: Study, job: TokeniseJob, places: Places, key: str) ->
         folder = Location.of(study.data.tokens)
         return folder, read_token_manifest(folder)
     folder = Location.of(places.tokens(key))
-    return folder, tokenise(job, folder)
+    return folder, tokenise(job, folder, assess)
 
 
 def trained_on(tokenizer: Path, images: Location) -> bool:

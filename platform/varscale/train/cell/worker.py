@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +16,12 @@ import torch.distributed as dist
 from lawfit.records import schema
 from varscale.data.batches import TokenBatches
 from varscale.data.encoded import EncodedBatches, FreshCrops
-from varscale.data.encoder import REFERENCE
 from varscale.data.loader import ImageShards, TokenShards
 from varscale.data.views import TrainingViews
-from varscale.evaluate.sample import GRID_COLUMNS, class_grid, sample_frechet_distance
+from varscale.evaluate.sample import GRID_COLUMNS, class_grid
+from varscale.evaluate.sample_metrics import Setting, measure_samples
 from varscale.locations import Location
-from varscale.metrics.frechet import Moments
-from varscale.metrics.pictures import save_grid
+from varscale.metrics.pictures import png_grid
 from varscale.models.sampling import SamplingConfig
 from varscale.models.store import MASK, load_model, save_model
 from varscale.models.var import VAR, init_weights
@@ -128,18 +126,17 @@ def _assess(job: CellJob, tokenizer: VQVAE, val: TokenShards, place: Place) -> N
     cell, evaluation = job.cell, job.evaluation
     model = load_model(job.output / MODEL_FILE, VAR).model.to(place.device)
     sampling = SamplingConfig(evaluation.cfg, evaluation.top_k, evaluation.top_p, cell.seed)
-    distance = sample_frechet_distance(
+    metrics = measure_samples(
         model,
-        tokenizer,
+        Setting(tokenizer, job.tokens),
         val.labels,
         evaluation.images,
-        Moments.load(io.BytesIO((job.tokens / REFERENCE).read_bytes())),
         sampling,
         evaluation.batch,
         place.rank,
         place.world_size,
     )
     if place.rank == 0:
-        save_grid(job.output / GRID_FILE, class_grid(model, tokenizer, sampling), GRID_COLUMNS)
-        metrics = {schema.FD_TOKENIZER: distance, schema.FLOPS: flops_at(cell, cell.steps)}
-        ray.get(job.recorder.log.remote(job.run_id, cell.steps, metrics))
+        grid = png_grid(class_grid(model, tokenizer, sampling), GRID_COLUMNS)
+        Location.of(job.output / GRID_FILE).write_bytes(grid)
+        ray.get(job.recorder.log.remote(job.run_id, cell.steps, metrics | {schema.FLOPS: flops_at(cell, cell.steps)}))

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from varscale.data.images import ViewRule
 from varscale.data.loader import ImageShards
 from varscale.data.views import shown_views
-from varscale.evaluate.reconstruction import save_scale_grid
+from varscale.evaluate.reconstruction import scale_grid
 from varscale.locations import Location
 from varscale.models.lpips import LPIPS, load_lpips
 from varscale.models.store import save_model
@@ -83,5 +83,6 @@ def _resume(training: TokenizerTraining, job: TokenizerJob) -> int:
 
 def _export(training: TokenizerTraining, data: TokenizerData, job: TokenizerJob, quality: dict[str, float]) -> None:
     model = training.average.model
-    save_scale_grid(job.output.with_suffix(".png"), model, shown_views(data.val, job.rule), training.place.device)
+    picture = scale_grid(model, shown_views(data.val, job.rule), training.place.device)
+    Location.of(job.output.with_suffix(".png")).write_bytes(picture)
     save_model(job.output, model, model.state_dict(), {**job.facts, "validation": quality})

@@ -14,7 +14,7 @@ from varscale.cli import app, main
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.schema import token_schema, write_manifest
 from varscale.errors import UserError
-from varscale.evaluate.tokenizer import Answer, Question, assess
+from varscale.evaluate.tokenizer import Answer, Question, evaluate_tokenizer
 from varscale.locations import Location
 from varscale.models.lpips import VGG16Features
 from varscale.models.shapes import VARConfig
@@ -26,7 +26,7 @@ WHOLE = Question("val", "tokenizer", None, None, 4, None, None)
 
 
 def asked(tiny_tokenizer: Path, image_set: Path, **changes: object) -> Answer:
-    return assess(tiny_tokenizer, image_set, Question(**{**WHOLE.__dict__, **changes}))  # type: ignore[arg-type]
+    return evaluate_tokenizer(tiny_tokenizer, image_set, Question(**{**WHOLE.__dict__, **changes}))  # type: ignore[arg-type]
 
 
 def test_figures_do_not_depend_on_the_batch(tiny_tokenizer: Path, image_set: Path) -> None:
