@@ -64,6 +64,16 @@ def alone() -> Iterator[Place]:
 
 
 @pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables take seconds to make, and a moment to copy."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="session")
 def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of 40 pictures each, PNG and JPEG, of several shapes; no train and val folders."""
     folder = tmp_path_factory.mktemp("pictures")

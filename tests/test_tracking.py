@@ -10,14 +10,6 @@ from lawfit.records import schema
 from varscale.tracking import Recorder, find_study
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables take seconds to make, and a moment to copy."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def uri(tmp_path: Path, empty_database: Path) -> str:
     shutil.copy(empty_database, tmp_path / "mlflow.db")

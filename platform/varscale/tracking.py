@@ -23,8 +23,6 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 FLUSH_INTERVAL_S = 5.0
 SQLITE = "sqlite:///"
-TAG_REASON = "reason"
-"""Why a run failed."""
 BATCH_LIMIT = 1000
 """MLflow's limit of metrics a call."""
 
@@ -83,6 +81,7 @@ class Recorder:
         self._progress: dict[str, Progress] = {}
         self._names: dict[str, str] = {}
         self._failures: dict[str, str] = {}
+        self._notices: list[str] = []
 
     def open_study(self, study_key: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
         """Id of the parent run with this key: the existing one, reopened, or a new one."""
@@ -174,12 +173,22 @@ class Recorder:
     def fail(self, run_id: str, reason: str) -> None:
         """End a cell's run as failed, with the reason."""
         self._failures[self._names[run_id]] = reason
-        self._client.set_tag(run_id, TAG_REASON, reason)
+        self._client.set_tag(run_id, schema.TAG_REASON, reason)
         self.close(run_id, schema.STATE_FAILED)
 
     def failures(self) -> dict[str, str]:
         """Reasons of the cells that failed since this recorder began, by name."""
         return dict(self._failures)
+
+    def notice(self, run_id: str, text: str) -> None:
+        """Something the user should hear of an open run: kept as its tag, and told once, see :meth:`notices`."""
+        self.tag(run_id, schema.TAG_NOTICE, text)
+        self._notices.append(f"{self._names[run_id]}: {text}")
+
+    def notices(self) -> list[str]:
+        """Notices since this was last asked, each with its run's name."""
+        told, self._notices = self._notices, []
+        return told
 
     def progress(self) -> dict[str, Progress | None]:
         """Where each open cell stands, by name; None before its first record."""
@@ -211,17 +220,7 @@ class Recorder:
             self._client.log_batch(found.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
         else:
             self._client.update_run(found.info.run_id, status="RUNNING")
-            if TAG_REASON in found.data.tags:
-                self._client.delete_tag(found.info.run_id, TAG_REASON)
+            if schema.TAG_REASON in found.data.tags:
+                self._client.delete_tag(found.info.run_id, schema.TAG_REASON)
         self._client.log_batch(found.info.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
         return found.info.run_id
-
-
-def start_recorder(uri: str, experiment: str, artifact_root: str | None) -> Any:
-    """Handle of a Recorder actor beside this process, which reads what it writes."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    recorder = ray.remote(num_cpus=0)(Recorder).options(scheduling_strategy=here)
-    return recorder.remote(uri, experiment, artifact_root)

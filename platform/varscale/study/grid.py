@@ -1,4 +1,4 @@
-"""The grid: Ray Tune schedules the cells, each trial drives one Ray Train run, the recorder hears of all."""
+"""The grid: Ray Tune schedules the cells, each trial drives one Ray Train run, the records hear of all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ray
 from ray import tune
 from ray.train import TrainingFailedError
 
@@ -45,13 +44,12 @@ def run_grid(grid: Grid) -> dict[str, str]:
     if not grid.jobs:
         return {}
     jobs = sorted(grid.jobs.values(), key=lambda job: -job.cell.flops)
-    recorder = jobs[0].recorder
+    records = jobs[0].records
     failed: dict[str, str] = {}
-    state = GridState([job.cell for job in jobs], lambda: ray.get(recorder.progress.remote()))
-    with Ticker(state.print):
+    with Ticker(records, GridState([job.cell for job in jobs], records).print):
         for wave in waves([job.cell for job in jobs], cluster_resources()):
             failed |= _run_wave(grid, wave)
-    return failed | ray.get(recorder.failures.remote())
+    return failed | records.failures()
 
 
 def _run_wave(grid: Grid, wave: Wave) -> dict[str, str]:
@@ -72,26 +70,26 @@ def _run_wave(grid: Grid, wave: Wave) -> dict[str, str]:
 def _trial(config: dict[str, str], grid: Grid) -> None:
     """One trial: open the run, train, store what came of it, close the run."""
     job = grid.jobs[config["cell"]]
-    cell, recorder = job.cell, job.recorder
+    cell, records = job.cell, job.records
     params = cell_params(cell, grid.study, grid.manifest)
     checkpoints = grid.places.checkpoints / cell.run_key[:16]
     tags = {schema.TAG_GIT_COMMIT: grid.git_commit, schema.TAG_CHECKPOINT: str(checkpoints)}
-    run_id = ray.get(recorder.open_cell.remote(grid.parent, cell.run_key, cell.name, params, tags))
+    run_id = records.open_cell(grid.parent, cell.run_key, cell.name, params, tags)
     try:
         resources = cell.resources
         workers = Workers(resources.workers, resources.cpus_per_worker, resources.gpus_per_worker)
         launch(run_rank, replace(job, run_id=run_id), workers, grid.study.checkpoints, checkpoints)
     except TrainingFailedError as error:
-        ray.get(recorder.fail.remote(run_id, str(error).strip().splitlines()[-1]))
+        records.fail(run_id, str(error).strip().splitlines()[-1])
         return
-    final = ray.get(recorder.latest.remote(run_id))
+    final = records.latest(run_id)
     if not all(math.isfinite(final.get(name, math.nan)) for name in (schema.VAL_LOSS, schema.FD_TOKENIZER)):
         reason = f"diverged: {schema.VAL_LOSS} is {final.get(schema.VAL_LOSS)}; a lower optimizer.peak_lr may help"
-        ray.get(recorder.fail.remote(run_id, reason))
+        records.fail(run_id, reason)
         return
-    ray.get(recorder.log_files.remote(run_id, [job.output / MODEL_FILE], "checkpoint"))
-    ray.get(recorder.log_files.remote(run_id, [job.output / GRID_FILE], "samples"))
-    ray.get(recorder.close.remote(run_id, schema.STATE_FINISHED))
+    records.log_files(run_id, [job.output / MODEL_FILE], "checkpoint")
+    records.log_files(run_id, [job.output / GRID_FILE], "samples")
+    records.close(run_id, schema.STATE_FINISHED)
 
 
 def cell_params(cell: Cell, study: Study, manifest: TokenManifest) -> dict[str, Any]:

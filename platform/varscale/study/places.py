@@ -71,6 +71,10 @@ class Places:
                 raise EnvironmentalError(f"{handle.name}: another run is at this in the same store") from error
             yield
 
+    def recorder(self, part: str = "") -> str:
+        """Name, on a cluster, of the process that writes the records; of one run at a time, as :meth:`locked`."""
+        return f"{part or self.study}@{self.store}"
+
     def tokens(self, key: str) -> Path:
         """Folder of the tokens with this key."""
         return self.store / "tokens" / key[:16]

@@ -7,9 +7,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import ray
 import yaml
 
 from lawfit.fitting.fitting import MIN_DISTINCT_X
@@ -22,13 +20,13 @@ from varscale.evaluate.sample import GRID_CLASSES
 from varscale.locations import Location
 from varscale.plan.cells import Cell, Inputs, check_frontier, make_plan, study_key
 from varscale.progress import clock, say
+from varscale.records import Records, recording
 from varscale.spec.study import Study
 from varscale.study import stages
 from varscale.study.grid import Grid, run_grid
 from varscale.study.placement import check_fit, cluster_resources
 from varscale.study.places import Places
 from varscale.study.report import write_study_report
-from varscale.tracking import start_recorder
 from varscale.train.cell.worker import CellJob
 
 
@@ -104,20 +102,28 @@ def run_study(study: Study, places: Places, git_commit: str, timing: Timing) -> 
     if len(study.sizes.depths) < MIN_DISTINCT_X:
         raise UserError(f"sizes.depths: {list(study.sizes.depths)}; a law needs at least {MIN_DISTINCT_X} sizes")
     ready = prepare(study, places, git_commit, timing)
-    recorder = start_recorder(places.tracking_uri, study.name, places.artifact_root)
-    parent = _open_parent(recorder, study, ready, git_commit)
-    missing = [c for c in ready.cells if not ray.get(recorder.finished_cell.remote(parent, c.run_key))]
-    say(f"grid: {len(ready.cells)} sizes, {len(ready.cells) - len(missing)} finished before, {len(missing)} to train")
-    jobs = {cell.name: _cell_job(study, places, cell, ready, git_commit, recorder) for cell in missing}
-    failed = run_grid(Grid(study, places, ready.manifest, parent, git_commit, jobs))
+    with recording(places.recorder(), places.tracking_uri, study.name, places.artifact_root) as records:
+        parent, failed = _train_missing(study, places, ready, git_commit, records)
     timing.ended("grid")
-    for name, reason in failed.items():
-        say(f"failed: {name}: {reason}")
-    ray.get(recorder.close.remote(parent, schema.STATE_FAILED if failed else schema.STATE_FINISHED))
     check_enough_for_a_law(len(ready.cells), len(failed))
     report = write_study_report(study, places, parent)
     timing.ended("report")
     return Outcome(report, failed)
+
+
+def _train_missing(
+    study: Study, places: Places, ready: Prepared, git_commit: str, records: Records
+) -> tuple[str, dict[str, str]]:
+    """Train the cells that are not finished; return the study's own run, and the reasons of the cells that failed."""
+    parent = _open_parent(records, study, ready, git_commit)
+    missing = [cell for cell in ready.cells if not records.finished_cell(parent, cell.run_key)]
+    say(f"grid: {len(ready.cells)} sizes, {len(ready.cells) - len(missing)} finished before, {len(missing)} to train")
+    jobs = {cell.name: _cell_job(study, places, cell, ready, git_commit, records) for cell in missing}
+    failed = run_grid(Grid(study, places, ready.manifest, parent, git_commit, jobs))
+    for name, reason in failed.items():
+        say(f"failed: {name}: {reason}")
+    records.close(parent, schema.STATE_FAILED if failed else schema.STATE_FINISHED)
+    return parent, failed
 
 
 def check_enough_for_a_law(sizes: int, failed: int) -> None:
@@ -133,7 +139,7 @@ def check_enough_for_a_law(sizes: int, failed: int) -> None:
         )
 
 
-def _open_parent(recorder: Any, study: Study, ready: Prepared, git_commit: str) -> str:
+def _open_parent(records: Records, study: Study, ready: Prepared, git_commit: str) -> str:
     """The study's own run, with its specification, its tokenizer's quality and picture."""
     quality = json.loads((ready.tokens / QUALITY).read_bytes())
     params = {
@@ -147,18 +153,18 @@ def _open_parent(recorder: Any, study: Study, ready: Prepared, git_commit: str) 
     }
     tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_STATE: schema.STATE_RUNNING}
     name = f"study/{study.name}@{git_commit[:7]}"
-    parent = ray.get(recorder.open_study.remote(study_key(study, ready.inputs), name, params, tags))
-    ray.get(recorder.log.remote(parent, 0, {schema.OF_TOKENIZER + key: value for key, value in quality.items()}))
+    parent = records.open_study(study_key(study, ready.inputs), name, params, tags)
+    records.log(parent, 0, {schema.OF_TOKENIZER + key: value for key, value in quality.items()})
     with tempfile.TemporaryDirectory() as folder:
         resolved = Path(folder) / "study.yaml"
         resolved.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
         picture = Path(folder) / PICTURE
         picture.write_bytes((ready.tokens / PICTURE).read_bytes())
-        ray.get(recorder.log_files.remote(parent, [resolved, picture]))
+        records.log_files(parent, [resolved, picture])
     return parent
 
 
-def _cell_job(study: Study, places: Places, cell: Cell, ready: Prepared, git_commit: str, recorder: Any) -> CellJob:
+def _cell_job(study: Study, places: Places, cell: Cell, ready: Prepared, git_commit: str, records: Records) -> CellJob:
     return CellJob(
         cell=cell,
         evaluation=study.evaluation,
@@ -168,6 +174,6 @@ def _cell_job(study: Study, places: Places, cell: Cell, ready: Prepared, git_com
         output=places.cell(cell),
         facts={"study": study.name, "cell": cell.name, "run_key": cell.run_key, "git_commit": git_commit},
         run_id="",
-        recorder=recorder,
+        records=records,
         cache_bytes=study.data.cache_bytes,
     )

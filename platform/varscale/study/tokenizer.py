@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray.train import TrainingFailedError
 
 from lawfit.records import schema
@@ -21,12 +20,12 @@ from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
 from varscale.plan.tokenizer import TokenizerRun, difference, make_run
 from varscale.progress import Progress, say
+from varscale.records import Records, recording
 from varscale.spec.tokenizer import TokenizerStudy
 from varscale.storage import atomic_path, write_json
 from varscale.study.placement import check_workers, cluster_resources, largest_node_cpus
 from varscale.study.places import Places
 from varscale.study.watch import Ticker
-from varscale.tracking import start_recorder
 from varscale.train.launch import Workers, launch
 from varscale.train.tokenizer.worker import TokenizerJob, run_tokenizer_rank
 
@@ -55,9 +54,11 @@ def train_tokenizer(study: TokenizerStudy, images: Location, places: Places, git
     check_workers(run.name, run.workers, run.cpus_per_worker, run.gpus_per_worker, cluster_resources())
     _check_inputs(run, images)
     folder = places.tokenizer_checkpoints(output)
-    with places.locked(f"tokenizer-{output.stem}"):
+    part = f"tokenizer-{output.stem}"
+    with places.locked(part):
         _claim(folder, run)
-        return _train(study, run, images, places, folder, git_commit)
+        with recording(places.recorder(part), places.tracking_uri, run.name, places.artifact_root) as records:
+            return _train(study, run, images, folder, git_commit, records)
 
 
 def _with_absolute_paths(study: TokenizerStudy) -> TokenizerStudy:
@@ -106,33 +107,32 @@ def _claim(folder: Path, run: TokenizerRun) -> None:
 
 
 def _train(
-    study: TokenizerStudy, run: TokenizerRun, images: Location, places: Places, folder: Path, git_commit: str
+    study: TokenizerStudy, run: TokenizerRun, images: Location, folder: Path, git_commit: str, records: Records
 ) -> dict[str, float]:
-    recorder = start_recorder(places.tracking_uri, run.name, places.artifact_root)
     tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_CHECKPOINT: str(folder)}
-    run_id = ray.get(recorder.open_tokenizer.remote(run.run_key, run.name, _params(run), tags))
+    run_id = records.open_tokenizer(run.run_key, run.name, _params(run), tags)
     made = folder / WEIGHTS_FILE
     facts = {"name": run.name, "run_key": run.run_key, "git_commit": git_commit, **run.settings}
     rule, limit = ViewRule.of(study.data), study.data.cache_bytes
-    job = TokenizerJob(run, rule, study.evaluation, images, made, facts, run_id, recorder, limit)
+    job = TokenizerJob(run, rule, study.evaluation, images, made, facts, run_id, records, limit)
     workers = Workers(run.workers, run.cpus_per_worker, run.gpus_per_worker)
     try:
-        with Ticker(_Line(run, recorder).print):
+        with Ticker(records, _Line(run, records).print):
             launch(run_tokenizer_rank, job, workers, study.checkpoints, folder)
     except TrainingFailedError as error:
         reason = str(error).strip().splitlines()[-1]
-        ray.get(recorder.fail.remote(run_id, reason))
+        records.fail(run_id, reason)
         raise EnvironmentalError(f"tokenizer {run.name}: {reason}") from error
     if not made.is_file():
         reason = "diverged: the loss is not finite; a lower recipe.lr may help"
-        ray.get(recorder.fail.remote(run_id, reason))
+        records.fail(run_id, reason)
         shutil.rmtree(folder)  # its checkpoints lead to the same end
         raise UserError(f"tokenizer {run.name}: {reason}")
     for source, target in ((made.with_suffix(".png"), Path(study.output).with_suffix(".png")), (made, study.output)):
         with atomic_path(Path(target)) as temporary:
             shutil.copyfile(source, temporary)
-    ray.get(recorder.log_files.remote(run_id, [Path(study.output), Path(study.output).with_suffix(".png")]))
-    ray.get(recorder.close.remote(run_id, schema.STATE_FINISHED))
+    records.log_files(run_id, [Path(study.output), Path(study.output).with_suffix(".png")])
+    records.close(run_id, schema.STATE_FINISHED)
     shutil.rmtree(folder)
     return load_model(Path(study.output), VQVAE).facts["validation"]
 
@@ -154,13 +154,13 @@ def _params(run: TokenizerRun) -> dict[str, Any]:
 class _Line:
     """The progress line: steps, rate, time left, latest loss and PSNR."""
 
-    def __init__(self, run: TokenizerRun, recorder: Any) -> None:
-        self._run, self._recorder = run, recorder
+    def __init__(self, run: TokenizerRun, records: Records) -> None:
+        self._run, self._records = run, records
         self._progress: Progress | None = None
 
     def print(self) -> None:
-        """Ask the recorder where the run stands, and tell."""
-        state = ray.get(self._recorder.progress.remote()).get(self._run.name)
+        """Tell where the run stands."""
+        state = self._records.progress().get(self._run.name)
         if state is None:
             return
         if self._progress is None:

@@ -1,4 +1,4 @@
-"""Progress of work that others do, a line every ten seconds; and the grid's line: cells, step, loss, time left."""
+"""Progress of work that others do, one line per ten seconds; and the grid's line: cells, step, loss, time left."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-import ray
-
 from lawfit.records import schema
 from varscale.plan.cells import Cell
 from varscale.progress import clock, say
+from varscale.records import NO_ANSWER, Records
 from varscale.tracking import Progress
 
 INTERVAL_S = 10.0
 
 
 class Ticker:
-    """Calls ``tick`` every ten seconds, from its own thread, while the block runs."""
+    """Tells of a training while the block runs, from its own thread: every ten seconds, and notices also at its end.
 
-    def __init__(self, tick: Callable[[], None]) -> None:
-        self._tick = tick
+    Args:
+        records: hold what workers want the user to hear.
+        tick: tells where the training stands.
+    """
+
+    def __init__(self, records: Records, tick: Callable[[], None]) -> None:
+        self._records, self._tick = records, tick
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -34,13 +38,19 @@ class Ticker:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        self._tell(lambda: None)
 
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL_S):
-            try:
-                self._tick()
-            except ray.exceptions.RayError as error:  # the run itself may be well: go on watching
-                say(f"no word from the recorder ({type(error).__name__})")
+            self._tell(self._tick)
+
+    def _tell(self, tick: Callable[[], None]) -> None:
+        try:
+            for notice in self._records.notices():
+                say(notice)
+            tick()
+        except NO_ANSWER as error:  # the run itself may be well: go on watching
+            say(f"no word from the recorder ({type(error).__name__})")
 
 
 class GridState:
@@ -48,12 +58,12 @@ class GridState:
 
     Args:
         cells: those that will be trained.
-        progress: asks the recorder where each open cell stands, by name.
+        records: say where each open cell stands.
     """
 
-    def __init__(self, cells: list[Cell], progress: Callable[[], dict[str, Progress | None]]) -> None:
+    def __init__(self, cells: list[Cell], records: Records) -> None:
         self._cells = {cell.name: cell for cell in cells}
-        self._progress = progress
+        self._records = records
         self._flops: dict[str, float] = {}
         self._start = time.monotonic()
         self._first: tuple[float, float] | None = None
@@ -61,7 +71,7 @@ class GridState:
 
     def print(self) -> None:
         """Print a line of where it stands."""
-        say(self.line(self._progress()))
+        say(self.line(self._records.progress()))
 
     def line(self, progress: dict[str, Progress | None]) -> str:
         """One line of the grid's state."""

@@ -1,4 +1,4 @@
-"""Between a training loop and Ray: records go to the recorder, checkpoints to Ray Train and back."""
+"""Between a training loop and Ray: figures go to the records, checkpoints to Ray Train and back."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import ray
 import ray.train
 
+from varscale.records import Records
 from varscale.storage import write_json
 from varscale.train.peers import Place
 
 POSITION_FILE = "position.json"
-TAG_RESUMED = "resumed_at_step"
 
 
 class RayObserver:
-    """Sends records to the recorder and checkpoints to Ray Train.
+    """Sends figures to the records and checkpoints to Ray Train.
 
     Args:
-        recorder: handle of the Recorder actor.
         run_id: MLflow run.
         save: writes this rank's state into a folder, with the position in training.
         facts: what a checkpoint's position says besides step and number of workers.
@@ -31,25 +28,25 @@ class RayObserver:
 
     def __init__(
         self,
-        recorder: Any,
+        records: Records,
         run_id: str,
         place: Place,
         save: Callable[[Path, dict[str, int]], None],
         facts: dict[str, int] | None = None,
     ) -> None:
-        self._recorder, self._run_id, self._place, self._save = recorder, run_id, place, save
+        self._records, self._run_id, self._place, self._save = records, run_id, place, save
         self._facts = {"world_size": place.world_size, **(facts or {})}
         self._recorded = -1
 
     def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
         self._recorded = step
         if self._place.rank == 0:
-            self._recorder.log.remote(self._run_id, step, metrics)
+            self._records.log(self._run_id, step, metrics)
 
     def on_checkpoint(self, step: int) -> None:
         position = {"step": step, "recorded": self._recorded, **self._facts}
         if self._place.rank == 0:
-            ray.get(self._recorder.flush.remote())  # no record may be lost that a resume would pass over
+            self._records.flush()  # no record may be lost that a resume would pass over
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             self._save(folder, position)
@@ -72,10 +69,10 @@ def latest_checkpoint() -> Iterator[tuple[Path, dict[str, int]] | None]:
         yield Path(name), json.loads((Path(name) / POSITION_FILE).read_text())
 
 
-def records_reach(recorder: Any, run_id: str, position: dict[str, int]) -> bool:
+def records_reach(records: Records, run_id: str, position: dict[str, int]) -> bool:
     """Whether the run's records go as far as they had gone at a checkpoint.
 
     A checkpoint can outlive its records (a run deleted, another database): going on from it would leave a run that
     holds only the end of its curves.
     """
-    return ray.get(recorder.last_step.remote(run_id)) >= position["recorded"]
+    return records.last_step(run_id) >= position["recorded"]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 import ray.train
 import torch
 import torch.distributed as dist
@@ -27,11 +26,12 @@ from varscale.models.store import MASK, load_model, save_model
 from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
 from varscale.plan.cells import Cell
+from varscale.records import Records
 from varscale.spec.study import Evaluation
 from varscale.train.cell.loop import Batches, TrainingData, flops_at, train
 from varscale.train.engine import EngineSettings, ZeroEngine
 from varscale.train.launch import enter_rank
-from varscale.train.observer import TAG_RESUMED, RayObserver, latest_checkpoint, records_reach
+from varscale.train.observer import RayObserver, latest_checkpoint, records_reach
 from varscale.train.peers import Place
 
 MODEL_FILE = "model.safetensors"
@@ -54,8 +54,7 @@ class CellJob:
     """Written into the exported model's header."""
     run_id: str
     """MLflow run."""
-    recorder: Any
-    """Handle of the Recorder actor."""
+    records: Records
     cache_bytes: int
     """Most that a node's copies of shards in object storage may take."""
 
@@ -73,7 +72,7 @@ def run_rank(job: CellJob) -> None:
         init_weights(model, adaln_gamma=cell.optimizer.adaln_gamma)
         engine = ZeroEngine(model.to(place.device), EngineSettings.of(cell), place.device)
         start = _resume(engine, job, place)
-        observer = RayObserver(job.recorder, job.run_id, place, engine.save, {"zero_stage": cell.zero_stage})
+        observer = RayObserver(job.records, job.run_id, place, engine.save, {"zero_stage": cell.zero_stage})
         train(cell, data, engine, place, observer, start)
     weights = engine.full_state_dict()
     if all(tensor.isfinite().all() for name, tensor in weights.items() if name != MASK):
@@ -108,16 +107,18 @@ def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
             return 0
         folder, position = found
         if (position["world_size"], position["zero_stage"]) != (place.world_size, cell.zero_stage):
-            print(
-                f"{cell.name}: checkpoint at step {position['step']} is for {position['world_size']} workers at ZeRO"
-                f" stage {position['zero_stage']}, not {place.world_size} at {cell.zero_stage}: starting again"
-            )
+            if place.rank == 0:
+                job.records.notice(
+                    job.run_id,
+                    f"the checkpoint at step {position['step']} is for {position['world_size']} workers at ZeRO stage"
+                    f" {position['zero_stage']}, not {place.world_size} at {cell.zero_stage}: starting again",
+                )
             return 0
-        if not records_reach(job.recorder, job.run_id, position):
+        if not records_reach(job.records, job.run_id, position):
             return 0
         engine.load(folder)
     if place.rank == 0:
-        job.recorder.tag.remote(job.run_id, TAG_RESUMED, str(position["step"]))
+        job.records.tag(job.run_id, schema.TAG_RESUMED, str(position["step"]))
     return position["step"]
 
 
@@ -139,4 +140,5 @@ def _assess(job: CellJob, tokenizer: VQVAE, val: TokenShards, place: Place) -> N
     if place.rank == 0:
         grid = png_grid(class_grid(model, tokenizer, sampling), GRID_COLUMNS)
         Location.of(job.output / GRID_FILE).write_bytes(grid)
-        ray.get(job.recorder.log.remote(job.run_id, cell.steps, metrics | {schema.FLOPS: flops_at(cell, cell.steps)}))
+        job.records.log(job.run_id, cell.steps, metrics | {schema.FLOPS: flops_at(cell, cell.steps)})
+        job.records.flush()

@@ -9,6 +9,7 @@ from typing import Any
 import ray.train
 import torch.distributed as dist
 
+from lawfit.records import schema
 from varscale.data.images import ViewRule
 from varscale.data.loader import ImageShards
 from varscale.data.views import shown_views
@@ -17,9 +18,10 @@ from varscale.locations import Location
 from varscale.models.lpips import LPIPS, load_lpips
 from varscale.models.store import save_model
 from varscale.plan.tokenizer import TokenizerRun
+from varscale.records import Records
 from varscale.spec.tokenizer import TokenizerEvaluation
 from varscale.train.launch import enter_rank
-from varscale.train.observer import TAG_RESUMED, RayObserver, latest_checkpoint, records_reach
+from varscale.train.observer import RayObserver, latest_checkpoint, records_reach
 from varscale.train.peers import Place
 from varscale.train.tokenizer.loop import TokenizerData, TokenizerTraining, train
 
@@ -38,8 +40,7 @@ class TokenizerJob:
     """Written into the weights file's header, with the last validation."""
     run_id: str
     """MLflow run."""
-    recorder: Any
-    """Handle of the Recorder actor."""
+    records: Records
     cache_bytes: int
     """Most that a node's copies of shards in object storage may take."""
 
@@ -52,7 +53,7 @@ def run_tokenizer_rank(job: TokenizerJob) -> None:
     data = TokenizerData(images["train"], images["val"], job.rule, job.evaluation)
     training = TokenizerTraining(run, place, _perceptual(run, place))
     start = _resume(training, job)
-    observer = RayObserver(job.recorder, job.run_id, place, training.save)
+    observer = RayObserver(job.records, job.run_id, place, training.save)
     quality = train(training, data, observer, start)
     if quality and place.rank == 0:
         _export(training, data, job, quality)
@@ -73,11 +74,11 @@ def _resume(training: TokenizerTraining, job: TokenizerJob) -> int:
         if found is None:
             return 0
         folder, position = found
-        if not records_reach(job.recorder, job.run_id, position):
+        if not records_reach(job.records, job.run_id, position):
             return 0
         training.load(folder)
     if training.place.rank == 0:
-        job.recorder.tag.remote(job.run_id, TAG_RESUMED, str(position["step"]))
+        job.records.tag(job.run_id, schema.TAG_RESUMED, str(position["step"]))
     return position["step"]
 
 
