@@ -6,12 +6,13 @@ PYTHON ?= python3
 TORCH_VERSION := 2.13.0
 TORCH_BUILD ?= cpu
 ARGS ?=
+BASE ?= HEAD
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(TORCH_BUILD)
 DEV_STAMP := $(VENV)/.installed-dev-$(TORCH_BUILD)
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test lint same clean
 
 quickstart: $(STAMP)
 	$(BIN)/varscale run studies/quickstart.yaml $(ARGS)
@@ -25,6 +26,10 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Does this tree train as another commit does, to the last bit? make same BASE=main
+same: $(DEV_STAMP)
+	$(BIN)/python benchmarks/same.py $(BASE)
 
 # The index configured for pip may hold the build already; PyTorch's own index has all of them.
 $(STAMP): pyproject.toml

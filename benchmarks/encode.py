@@ -9,7 +9,8 @@ format changed the choice (other sums, near-ties). Weights are random.
 from __future__ import annotations
 
 import torch
-from published import Memory, in_fresh_process, matrix_peak, median_seconds, print_table
+from published import Memory, in_fresh_process, matrix_peak, median_seconds
+from record import print_table, recorded
 
 from varscale.device import keep_freed_memory
 from varscale.models.shapes import VQVAEConfig
@@ -51,4 +52,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with recorded(__file__):
+        main()

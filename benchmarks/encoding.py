@@ -31,7 +31,8 @@ import pyarrow.parquet as pq
 import torch
 from photographs import decoders, photograph
 from PIL import Image
-from published import ROOT, cell, in_fresh_process, print_table, seconds
+from published import ROOT, cell, in_fresh_process, seconds
+from record import print_table, recorded
 
 from varscale.data import views as views_module
 from varscale.data.encoded import EncodedBatches, encode
@@ -272,4 +273,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with recorded(__file__):
+        main()

@@ -32,7 +32,8 @@ from pathlib import Path
 import numpy as np
 from photographs import decoders, photograph
 from PIL import Image
-from published import median_seconds, print_table, seconds
+from published import median_seconds, seconds
+from record import print_table, recorded
 
 from varscale.data.images import decode, encode, resize_shorter
 from varscale.data.ingest import IngestOptions, ingest
@@ -191,4 +192,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with recorded(__file__):
+        main()

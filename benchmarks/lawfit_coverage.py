@@ -10,12 +10,14 @@ error of a coverage near 95 % is .7 % at 1,000 simulations.
 """
 
 import argparse
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from record import print_table, recorded
 
 from lawfit.approaches.frontier import Curve, envelope
 from lawfit.fitting.fitting import fit
@@ -26,6 +28,7 @@ from lawfit.intervals.prediction import predict_interval
 from lawfit.intervals.profile import intervals
 
 SHARED, OWN = 0.009, 0.0045
+METHODS = ("profile", "bootstrap", "percentile", "point")
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,7 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    methods = ("profile", "bootstrap", "percentile", "point")
-    print(f"{'design':<26} {'noise':<12} {'of':<8}" + "".join(f"{m:>16}" for m in methods))
+    rows = []
     for design in designs():
         for shared in (False, True):
             if options.only not in design.name:
@@ -145,29 +147,32 @@ def main() -> None:
                 generator = np.random.default_rng([options.seed, number])
                 for key, good in simulate(design, shared, generator, options.replicates).items():
                     hits[key].append(bool(good))
-            report(design.name, "runs" if shared else "independent", methods, hits)
-            print(f"{'':<26} ({time.perf_counter() - began:.0f} s)", flush=True)
+            rows += coverage_rows(design.name, "runs" if shared else "independent", hits)
+            print(f"{design.name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
     if options.only in "frontier of 10 runs":
         hits = defaultdict[str, list[bool]](list)
         for number in range(options.simulations):
             generator = np.random.default_rng([options.seed, number])
             for key, good in simulate_frontier(generator, options.replicates).items():
                 hits[key].append(bool(good))
-        report("frontier of 10 runs", "runs", methods, hits)
+        rows += coverage_rows("frontier of 10 runs", "runs", hits)
+    print_table(("design", "noise", "of", *METHODS), rows)
 
 
-def report(name: str, noise: str, methods: tuple[str, ...], hits: dict[str, list[bool]]) -> None:
-    """Rows of the table: one a quantity."""
-    quantities = list(dict.fromkeys(key.rsplit(" ", 1)[0] for key in hits))
-    for quantity in quantities:
+def coverage_rows(name: str, noise: str, hits: dict[str, list[bool]]) -> list[tuple[str, ...]]:
+    """Rows of the table: one per quantity."""
+    rows = []
+    for quantity in dict.fromkeys(key.rsplit(" ", 1)[0] for key in hits):
         cells = []
-        for method in methods:
+        for method in METHODS:
             found = hits.get(f"{quantity} {method}")
             share = float(np.mean(found)) if found else float("nan")
             error = (share * (1 - share) / len(found)) ** 0.5 if found else float("nan")
-            cells.append(f"{100 * share:>9.1f} ± {100 * error:<3.1f}%" if found else f"{'':>16}")
-        print(f"{name:<26} {noise:<12} {quantity:<8}" + "".join(cells))
+            cells.append(f"{100 * share:.1f} ± {100 * error:.1f} %" if found else "")
+        rows.append((name, noise, quantity, *cells))
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    with recorded(__file__):
+        main()

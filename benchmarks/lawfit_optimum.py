@@ -11,10 +11,12 @@ FORM:NUMBER, and `--only` runs single problems, or all of a form, again.
 """
 
 import argparse
+import sys
 import time
 from collections import Counter
 
 import numpy as np
+from record import print_table, recorded
 
 from lawfit.fitting.fitting import Fit, fit
 from lawfit.fitting.newton import minimise
@@ -130,8 +132,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=[], metavar="FORM[:NUMBER]")
     options = parser.parse_args()
-    print(f"{'form':<16} {'problems':>8} {'at optimum':>10}  {'statuses of the fits':<44} misses (excess)")
-    total = Counter[str]()
+    rows, total = [], Counter[str]()
     began = time.perf_counter()
     for name, numbers in chosen(options.only, options.problems).items():
         seeds = [[options.seed, list(FORMS).index(name), number] for number in numbers]
@@ -145,12 +146,14 @@ def main() -> None:
             for number, (good, status, excess) in zip(numbers, results, strict=True)
             if not good
         )
-        print(
-            f"{name:<16} {len(results):>8} {reached / len(results):>10.2%}  {statuses:<44} {misses[:400]}", flush=True
-        )
+        rows.append((name, str(len(results)), f"{reached / len(results):.2%}", statuses, misses[:400]))
+        print(f"{name}: {reached} of {len(results)}", file=sys.stderr)
     share = total["reached"] / max(total["problems"], 1)
-    print(f"{'all but m4, bnsl':<16} {total['problems']:>8} {share:>10.2%}  in {time.perf_counter() - began:.0f} s")
+    rows.append(("all but m4, bnsl", str(total["problems"]), f"{share:.2%}", "", ""))
+    print_table(("form", "problems", "at optimum", "statuses of the fits", "misses (excess)"), rows)
+    print(f"\n{time.perf_counter() - began:.0f} s.")
 
 
 if __name__ == "__main__":
-    main()
+    with recorded(__file__):
+        main()

@@ -21,6 +21,7 @@ from pathlib import Path
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 import numpy as np
+from record import print_table, recorded
 
 import lawfit
 
@@ -98,10 +99,10 @@ def main() -> None:
         if arguments.server:
             with server(path) as uri:
                 results["HTTP server"] = timed(uri)
-    print(f"{'source':<12} {'rows':>10} {'seconds':>8} {'CPU s':>6} {'limit':>6} {'CPU share of it':>16}")
-    for name, (seconds, cpu, rows) in results.items():
-        print(f"{name:<12} {rows:>10,} {seconds:>8.2f} {cpu:>6.2f} {10:>6} {cpu / 10:>16.2f}")
+    lines = [(name, f"{rows:,}", f"{taken:.2f}", f"{cpu:.2f}") for name, (taken, cpu, rows) in results.items()]
+    print_table(("source", "rows", "seconds", "CPU s"), lines)
 
 
 if __name__ == "__main__":
-    main()
+    with recorded(__file__):
+        main()

@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+from record import print_table, recorded
+
 COLD = """
 import time; began = time.process_time()
 import csv, json, sys
@@ -125,13 +127,15 @@ def main() -> None:
         ("24 laws with floor x 1,000 refits, warm", curves["power_floor"]),
         ("import lawfit", package["import"]),
     ]
-    print(f"{'':<66} {'CPU s':>8} {'loop / this':>12}")
-    for name, seconds in rows:
-        ratio = f"{slow / seconds:>11.0f}x" if "refits of the surface" in name else ""
-        print(f"{name:<66} {seconds:>8.3f} {ratio:>12}")
-    print(f"replicates not converged: {surface['failed']}")
+    lines = [
+        (name, f"{seconds:.3f}", f"{slow / seconds:.0f}" if "refits of the surface" in name else "")
+        for name, seconds in rows
+    ]
+    print_table(("what", "CPU s", "loop / this"), lines)
+    print(f"\nreplicates not converged: {surface['failed']}")
     print(f"heavy modules after `import lawfit`: {package['loaded'] or 'none'}")
 
 
 if __name__ == "__main__":
-    main()
+    with recorded(__file__):
+        main()

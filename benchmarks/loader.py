@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 import torch
 from photographs import photograph
 from PIL import Image
-from published import SCALES_256, Memory, cell, in_fresh_process, print_table, seconds
+from published import SCALES_256, Memory, cell, in_fresh_process, seconds
+from record import print_table, recorded
 from train_step import _engine
 
 from varscale.data.batches import TokenBatches
@@ -233,6 +234,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as place:
+    with recorded(__file__), tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as place:
         os.environ["VARSCALE_CACHE"] = place
         main(Path(place))

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from published import median_seconds, print_table
+from published import median_seconds
+from record import print_table, recorded
 
 from varscale.device import keep_freed_memory
 from varscale.models.linear import linear
@@ -43,4 +44,5 @@ def main(threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2)
+    with recorded(__file__):
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 2)

@@ -1,13 +1,12 @@
-"""What the benchmarks share: the published geometry, the machine's matrix-product peak, a table, a clean process."""
+"""What the benchmarks share: the published geometry, the machine's matrix-product peak, a clean process."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
 import statistics
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,13 +75,3 @@ class Memory:
 def _status(field: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
-
-
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns aligned to the right, the first to the left."""
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    for row in (head, *rows):
-        cells = [
-            value.ljust(w) if i == 0 else value.rjust(w) for i, (value, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        print("  ".join(cells), file=sys.stdout)

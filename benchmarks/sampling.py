@@ -15,7 +15,8 @@ import math
 
 import torch
 import torch.nn.functional as F
-from published import Memory, cell, in_fresh_process, matrix_peak, median_seconds, print_table
+from published import Memory, cell, in_fresh_process, matrix_peak, median_seconds
+from record import print_table, recorded
 
 from varscale.device import keep_freed_memory
 from varscale.models.accounting import allowed_pairs, forward_flops
@@ -134,4 +135,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with recorded(__file__):
+        main()

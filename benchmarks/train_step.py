@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from published import SCALES_256, Memory, cell, in_fresh_process, matrix_peak, print_table, seconds
+from published import SCALES_256, Memory, cell, in_fresh_process, matrix_peak, seconds
+from record import print_table, recorded
 
 from varscale.device import keep_freed_memory
 from varscale.models import linear as linear_module
@@ -146,4 +147,5 @@ def main(short: bool) -> None:
 
 
 if __name__ == "__main__":
-    main("--short" in sys.argv)
+    with recorded(__file__):
+        main("--short" in sys.argv)

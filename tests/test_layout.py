@@ -33,12 +33,3 @@ def test_help_of_every_verb_explains_itself_without_heavy_imports(root: Path) ->
     verbs, heavy = done.stdout.splitlines()
     assert verbs == "convert data doctor evaluate ingest plan report run sample spec status tokenise tokenizer"
     assert heavy == "False False"
-
-
-def test_no_figure_of_readme_names_a_command_that_does_not_exist(root: Path) -> None:
-    text = (root / "README.md").read_text()
-    targets = {line.split(":")[0] for line in (root / "Makefile").read_text().splitlines() if line[:1].isalpha()}
-    for line in text.splitlines():
-        words = line.strip().split()
-        if words[:1] == ["make"] and len(words) > 1:
-            assert words[1] in targets, line
