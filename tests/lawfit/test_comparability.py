@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from lawfit.errors import RecordError
-from lawfit.records.comparability import check_sampling, is_distance, schedule_flags
+from lawfit.records.comparability import check_sampling, is_of_samples, schedule_flags
 
 
 def test_equal_settings_raise_no_flag() -> None:
@@ -30,7 +30,7 @@ def test_mixed_sampling_is_refused_with_the_filter_that_mends_it() -> None:
 
 @pytest.mark.parametrize(("metric", "expected"), [
     ("fid", True), ("fid50k_noguidance", True), ("fd/tokenizer", True), ("best_FID", True), ("loss", False),
-    ("val/loss", False), ("confidence", False),
+    ("val/loss", False), ("train/loss", False), ("confidence", False),
 ])  # fmt: skip
-def test_distances_are_known_by_their_names(metric: str, expected: bool) -> None:
-    assert is_distance(metric) is expected
+def test_metrics_of_samples_are_known_by_registry_or_name(metric: str, expected: bool) -> None:
+    assert is_of_samples(metric) is expected

@@ -37,7 +37,8 @@ def test_names_are_unique() -> None:
     for names in (
         [param.name for param in schema.PARAMS],
         [param.column for param in schema.PARAMS],
-        [*schema.REQUIRED_METRICS, *schema.OPTIONAL_METRICS],
+        [*(metric.name for metric in schema.METRICS), schema.FLOPS, *schema.TELEMETRY],
+        [metric.heading for metric in schema.METRICS if metric.heading],
     ):
         assert len(set(names)) == len(names)
 

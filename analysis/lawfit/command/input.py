@@ -15,7 +15,7 @@ from lawfit.fitting.fitting import fit
 from lawfit.fitting.result import Fit
 from lawfit.forms.base import Array
 from lawfit.forms.catalogue import FORMS
-from lawfit.records.comparability import check_sampling, is_distance
+from lawfit.records.comparability import check_sampling, is_of_samples
 from lawfit.records.table import load, points
 from lawfit.records.units import check_role
 
@@ -110,7 +110,7 @@ def read_task(source: Source, columns: Columns, options: Options) -> Task:
     for role, text in {**roles, "y": columns.y}.items():
         if text in frame:
             check_role(role, text, chosen[role])
-    if is_distance(columns.y):
+    if is_of_samples(columns.y):
         check_sampling(frame, columns.y)
     x = {role if role == "x" else role.upper(): chosen[role].to_numpy(float) for role in roles}
     return Task(x, chosen["y"].to_numpy(float), chosen["run"].astype(str).to_numpy() if run else None, frame)

@@ -17,8 +17,9 @@ from lawfit.pictures.curves import draw_curves, draw_frontier, training_curves
 from lawfit.pictures.isoflop import isoflop_valleys
 from lawfit.pictures.laws import draw_law, forecast, law, surface
 from lawfit.pictures.style import Panel, save, styled
-from lawfit.questions.study_laws import LawResult
+from lawfit.questions.study_laws import LAWS, LawResult
 from lawfit.records import schema
+from lawfit.records.comparability import is_of_samples
 from lawfit.records.study import Study
 
 __all__ = [
@@ -58,8 +59,8 @@ def curves_and_frontier(study: Study, results: Sequence[LawResult]) -> Figure:
 
 
 def distance_by_compute(study: Study, results: Sequence[LawResult]) -> Figure:
-    """Each Fréchet distance that was fitted, over training compute."""
-    return _laws(study, _of(results, "fid_by_flops", "fd_tokenizer_by_flops"))
+    """Each metric of samples that was fitted, such as a Fréchet distance, over training compute."""
+    return _laws(study, _of(results, *(law.key for law in LAWS if is_of_samples(law.y))))
 
 
 def _of(results: Sequence[LawResult], *keys: str) -> list[LawResult]:

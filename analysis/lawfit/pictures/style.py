@@ -85,7 +85,7 @@ LABELS = {
     "n_params": "Model size N (parameters)",
     "tokens": "Training data D (tokens)",
 }
-SYMBOLS = {"loss": "L", "fid": r"\mathrm{FID}", "val/error": r"\mathrm{Err}", "val/error_last": r"\mathrm{Err}"}
+SYMBOLS = {"loss": "L"}
 
 
 @dataclass(frozen=True)

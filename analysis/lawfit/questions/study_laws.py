@@ -21,7 +21,7 @@ from lawfit.intervals.bootstrap import Bootstrap, bootstrap, bootstrap_frontier,
 from lawfit.intervals.flags import flags
 from lawfit.intervals.profile import profile
 from lawfit.records import schema
-from lawfit.records.comparability import check_sampling, is_distance, schedule_flags
+from lawfit.records.comparability import check_sampling, is_of_samples, schedule_flags
 from lawfit.records.schema import column
 from lawfit.records.study import Study
 from lawfit.text import plain
@@ -54,9 +54,11 @@ LAWS = (
         "Loss, all scales, on the compute frontier", "frontier"),
     Law("loss_last_frontier", schema.FLOPS, schema.VAL_LOSS_LAST,
         "Loss, last scale, on the compute frontier", "frontier"),
-    Law("fid_by_flops", schema.FLOPS, schema.FID, "FID by training compute"),
-    Law("fd_tokenizer_by_flops", schema.FLOPS, schema.FD_TOKENIZER,
-        "Fréchet distance, tokenizer features, by training compute"),
+    *(
+        Law(f"{metric.name.replace('/', '_')}_by_flops", schema.FLOPS, metric.name,
+            f"{metric.label}{',' if ',' in metric.label else ''} by training compute", primary=metric.primary)
+        for metric in schema.METRICS if metric.of == "samples"
+    ),
     Law("error_by_n", "n_paper", schema.VAL_ERROR, "Error, all scales, by model size", primary=False),
     Law("error_last_by_n", "n_paper", schema.VAL_ERROR_LAST, "Error, last scale, by model size", primary=False),
     Law("error_frontier", schema.FLOPS, schema.VAL_ERROR,
@@ -172,7 +174,7 @@ def _recorded(finished: pd.DataFrame, law: Law) -> pd.DataFrame:
 
 def _fit_final(study: Study, law: Law, forms: Sequence[str], replicates: int, seed: int) -> LawResult:
     rows = _recorded(study.finished, law)
-    if is_distance(law.y):
+    if is_of_samples(law.y):
         check_sampling(rows, law.y)
     x, y, names = rows[law.x].to_numpy(float), rows[law.y].to_numpy(float), tuple(rows["run_name"])
     fitted = fit(x, y, forms)

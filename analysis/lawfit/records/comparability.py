@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lawfit.errors import RecordError
+from lawfit.records.schema import COLUMNS, Metric
 
 SCHEDULE_COLUMNS = {
     "warm-up": ("warmup", "warmup_steps", "warmup_tokens", "warmup_fraction"),
@@ -41,7 +42,7 @@ def schedule_flags(frame: pd.DataFrame) -> list[str]:
 
 
 def check_sampling(frame: pd.DataFrame, metric: str) -> None:
-    """RecordError when the points of a Fréchet distance come from more than one way of sampling."""
+    """RecordError when the points of a metric of samples come from more than one way of sampling."""
     for column in SAMPLING_COLUMNS:
         values = _values(frame[frame[metric].notna()] if metric in frame else frame, column)
         if len(values) > 1:
@@ -51,8 +52,10 @@ def check_sampling(frame: pd.DataFrame, metric: str) -> None:
             )
 
 
-def is_distance(metric: str) -> bool:
-    """Whether a metric's name says that it is a Fréchet distance of samples."""
+def is_of_samples(metric: str) -> bool:
+    """Whether a metric depends on how samples are drawn: registered as one, or named like a Fréchet distance."""
+    if isinstance(known := COLUMNS.get(metric), Metric):
+        return known.of == "samples"
     name = metric.lower()
     return name.startswith(("fid", "fd/", "fdd")) or name.endswith("fid")
 

@@ -7,10 +7,11 @@ names too, so a metric, a param or a tag is spelled in one place only.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from lawfit.errors import RecordError
 
-# Metrics, logged at step = optimizer step. `flops` is logged at every step where another metric is.
+# Names of metrics, logged at step = optimizer step. `flops` is logged at every step where another metric is.
 VAL_LOSS = "val/loss"
 VAL_LOSS_LAST = "val/loss_last"
 VAL_ERROR = "val/error"
@@ -42,14 +43,6 @@ def by_scale(name: str, k: int) -> str:
     """Name of a figure of one scale, counted from 0."""
     return f"{name}_scale_{k}"
 
-
-REQUIRED_METRICS = (VAL_LOSS, VAL_LOSS_LAST, VAL_ERROR, VAL_ERROR_LAST, FLOPS)
-"""Every finished run has these, positive and finite at its last step (an error may be 0)."""
-
-OPTIONAL_METRICS = (TRAIN_LOSS, LR, GRAD_NORM, IMAGES_PER_S, FLOPS_PER_S, FID, FD_TOKENIZER)
-
-CURVE_METRICS = (VAL_LOSS, VAL_LOSS_LAST, VAL_ERROR, VAL_ERROR_LAST, TRAIN_LOSS)
-"""Metrics whose whole history is read."""
 
 # Params: flat, dotted, constant over a run. MLflow keeps them as strings.
 MODEL_DEPTH = "model.depth"
@@ -142,7 +135,7 @@ OPTIONAL_PARAMS = (
 
 @dataclass(frozen=True)
 class Column:
-    """A quantity that may stand on an axis. `symbol` is its letter in a formula, e.g. N in N^-0.05."""
+    """A quantity that may stand on an axis. `symbol` is its letter in a formula, in TeX, e.g. N in N^-0.05."""
 
     name: str
     label: str
@@ -156,7 +149,54 @@ class Column:
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
 
-COLUMNS = {
+@dataclass(frozen=True)
+class Metric(Column):
+    """A quantity that says how good a run is. To register one here is all that its reading takes.
+
+    direction: what it does when models get better. of: what it is measured on; those of samples depend on how samples
+    are drawn, and each has a law over compute. heading: its column in tables of runs, none if empty. features: space
+    of a Fréchet distance. required: every finished run has it, positive and finite at its last step (a rate in % may
+    be 0). curve: its whole history is read. primary: its law answers what a study is for; others stand below.
+    """
+
+    direction: Literal["falls", "rises"] = "falls"
+    of: Literal["tokens", "samples"] = "tokens"
+    heading: str = ""
+    features: str = ""
+    required: bool = False
+    curve: bool = False
+    primary: bool = True
+
+
+METRICS = (
+    Metric(VAL_LOSS, "Validation loss, all scales", "nats per token",
+           "mean cross-entropy over all tokens (the paper's L_avg)", "L",
+           heading="loss", required=True, curve=True),
+    Metric(VAL_LOSS_LAST, "Validation loss, last scale", "nats per token",
+           "mean cross-entropy over the tokens of the last scale (the paper's L_last)", "L",
+           heading="loss, last", required=True, curve=True),
+    Metric(VAL_ERROR, "Validation error, all scales", "%",
+           "share of tokens whose most likely value is wrong", r"\mathrm{Err}",
+           heading="error %", required=True, curve=True, primary=False),
+    Metric(VAL_ERROR_LAST, "Validation error, last scale", "%",
+           "the same over the tokens of the last scale", r"\mathrm{Err}",
+           heading="error %, last", required=True, curve=True, primary=False),
+    Metric(TRAIN_LOSS, "Training loss", "nats per token", "mean cross-entropy of the batch", "L",
+           curve=True, primary=False),
+    Metric(FID, "FID", "", "Fréchet distance of Inception features", r"\mathrm{FID}",
+           of="samples", heading="FID", features="inception"),
+    Metric(FD_TOKENIZER, "Fréchet distance, tokenizer features", "",
+           "Fréchet distance of tokenizer features; not comparable with FID", "FD",
+           of="samples", heading="FD tokenizer", features="tokenizer"),
+)  # fmt: skip
+"""Every metric of a run, in the order in which tables and reports show them."""
+
+REQUIRED_METRICS = (*(metric.name for metric in METRICS if metric.required), FLOPS)
+CURVE_METRICS = tuple(metric.name for metric in METRICS if metric.curve)
+TELEMETRY = (LR, GRAD_NORM, IMAGES_PER_S, FLOPS_PER_S)
+"""What a run tells of its course, besides its metrics."""
+
+COLUMNS: dict[str, Column] = {
     column.name: column
     for column in (
         Column("n_paper", "Model size N = 18·d·w²", "parameters",
@@ -168,18 +208,7 @@ COLUMNS = {
         Column("step", "Optimizer step", "steps", "number of optimizer steps taken", "t"),
         Column(FLOPS, "Training compute C", "FLOPs",
                "cumulative FLOPs of whole training steps, forward and backward, 2 per multiply-add", "C"),
-        Column(VAL_LOSS, "Validation loss, all scales", "nats per token",
-               "mean cross-entropy over all tokens (the paper's L_avg)", "L"),
-        Column(VAL_LOSS_LAST, "Validation loss, last scale", "nats per token",
-               "mean cross-entropy over the tokens of the last scale (the paper's L_last)", "L"),
-        Column(VAL_ERROR, "Validation error, all scales", "%",
-               "share of tokens whose most likely value is wrong", "Err"),
-        Column(VAL_ERROR_LAST, "Validation error, last scale", "%",
-               "the same over the tokens of the last scale", "Err"),
-        Column(TRAIN_LOSS, "Training loss", "nats per token", "mean cross-entropy of the batch", "L"),
-        Column(FID, "FID", "", "Fréchet distance of Inception features", "FID"),
-        Column(FD_TOKENIZER, "Fréchet distance, tokenizer features", "",
-               "Fréchet distance of tokenizer features; not comparable with FID", "FD"),
+        *METRICS,
     )
 }  # fmt: skip
 
@@ -190,8 +219,9 @@ def column(name: str) -> Column:
         return COLUMNS[name]
     if name.startswith("fd/"):
         features = name.removeprefix("fd/")
-        return Column(fd_metric(features), f"Fréchet distance, {features} features", "",
-                      f"Fréchet distance of {features} features; not comparable with FID", "FD")  # fmt: skip
+        return Metric(fd_metric(features), f"Fréchet distance, {features} features", "",
+                      f"Fréchet distance of {features} features; not comparable with FID", "FD",
+                      of="samples", features=features)  # fmt: skip
     raise RecordError(f"column {name!r} is unknown: expected one of {', '.join(COLUMNS)} or fd/<features>")
 
 

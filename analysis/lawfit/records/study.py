@@ -98,8 +98,8 @@ def _row(run: Run) -> dict[str, Any]:
         if row["run_key"] is None:
             raise RecordError(f"run {name!r} has no tag {schema.TAG_RUN_KEY!r}")
         _check_metrics(name, metrics)
-    known = (*schema.REQUIRED_METRICS, *schema.OPTIONAL_METRICS)
-    row |= {metric: metrics.get(metric, np.nan) for metric in known}
+    known = (*(metric.name for metric in schema.METRICS), schema.FLOPS, *schema.TELEMETRY)
+    row |= {name: metrics.get(name, np.nan) for name in known}
     row |= {metric: value for metric, value in metrics.items() if metric.startswith("fd/")}
     end = run.info.end_time
     row["wall_s"] = (end - run.info.start_time) / 1000 if end else np.nan
@@ -131,8 +131,8 @@ def _check_metrics(run_name: str, metrics: dict[str, float]) -> None:
     for name in schema.REQUIRED_METRICS:
         if name not in metrics:
             raise RecordError(f"run {run_name!r} has no metric {name!r}")
-        is_error = name in (schema.VAL_ERROR, schema.VAL_ERROR_LAST)
-        if not np.isfinite(metrics[name]) or metrics[name] < 0 or (metrics[name] == 0 and not is_error):
+        is_rate = schema.column(name).unit == "%"
+        if not np.isfinite(metrics[name]) or metrics[name] < 0 or (metrics[name] == 0 and not is_rate):
             raise RecordError(
                 f"run {run_name!r}: metric {name!r} ends at {metrics[name]}, not at a positive, finite number"
             )

@@ -27,9 +27,7 @@ RUN_COLUMNS = {
     "run": "run_name", "state": "state", "depth": "depth", "width": "width", "N paper": "n_paper",
     "N exact": "n_params", "images": "images", "tokens": "tokens", "batch": "batch", "steps": "steps",
     "lr": "lr", "seed": "seed", "workers": "world_size", "ZeRO": "zero_stage", "FLOPs": schema.FLOPS,
-    "loss": schema.VAL_LOSS, "loss, last": schema.VAL_LOSS_LAST, "error %": schema.VAL_ERROR,
-    "error %, last": schema.VAL_ERROR_LAST, "FID": schema.FID, "FD tokenizer": schema.FD_TOKENIZER,
-    "wall s": "wall_s",
+    **{metric.heading: metric.name for metric in schema.METRICS if metric.heading}, "wall s": "wall_s",
 }  # fmt: skip
 """Heading -> column of `Study.runs`."""
 

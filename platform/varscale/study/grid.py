@@ -13,6 +13,7 @@ from ray.train import TrainingFailedError
 
 from lawfit.records import schema
 from varscale.data.schema import TokenManifest
+from varscale.evaluate.sample_metrics import SAMPLE_METRICS
 from varscale.plan.cells import Cell
 from varscale.spec.study import Study
 from varscale.study.placement import Wave, cluster_resources, waves
@@ -83,8 +84,9 @@ def _trial(config: dict[str, str], grid: Grid) -> None:
         records.fail(run_id, str(error).strip().splitlines()[-1])
         return
     final = records.latest(run_id)
-    if not all(math.isfinite(final.get(name, math.nan)) for name in (schema.VAL_LOSS, schema.FD_TOKENIZER)):
-        reason = f"diverged: {schema.VAL_LOSS} is {final.get(schema.VAL_LOSS)}; a lower optimizer.peak_lr may help"
+    wanted = (*schema.REQUIRED_METRICS, *SAMPLE_METRICS)
+    if broken := next((name for name in wanted if not math.isfinite(final.get(name, math.nan))), None):
+        reason = f"diverged: {broken} is {final.get(broken)}; a lower optimizer.peak_lr may help"
         records.fail(run_id, reason)
         return
     records.log_files(run_id, [job.output / MODEL_FILE], "checkpoint")

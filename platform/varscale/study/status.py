@@ -1,7 +1,8 @@
-"""``varscale status``: what a study's records hold so far, one line a run."""
+"""``varscale status``: what a study's records hold so far, one line per run."""
 
 from __future__ import annotations
 
+from lawfit.records import schema
 from varscale.errors import UserError
 from varscale.spec.study import Study
 from varscale.study.places import Places
@@ -20,7 +21,5 @@ def status_table(study: Study, places: Places) -> str:
         records = lawfit.load_study(places.tracking_uri, study.name, recorded_parent(study, places))
     except lawfit.RecordError as error:
         raise UserError(f"study {study.name}: {error}") from error
-    shown = [
-        c for c in ("run_name", "state", "n_paper", "val/loss", "val/loss_last", "fd/tokenizer") if c in records.runs
-    ]
-    return records.runs[shown].to_string(index=False, na_rep="-")
+    measured = [metric.name for metric in schema.METRICS if metric.primary and records.runs[metric.name].notna().any()]
+    return records.runs[["run_name", "state", "n_paper", *measured]].to_string(index=False, na_rep="-")
