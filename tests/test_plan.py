@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from varscale.errors import UserError
-from varscale.plan.cells import Cell, Inputs, check_frontier, evaluation_steps, make_plan, study_key
+from varscale.identity import study_key
+from varscale.plan.cells import Cell, Inputs, check_frontier, evaluation_steps, make_plan
 from varscale.spec.files import load_study
 from varscale.spec.study import Study
 
@@ -67,8 +68,8 @@ def test_one_depth_can_change_without_the_others(study) -> None:
 
 def test_study_stays_the_same_study_when_a_depth_is_added(study) -> None:
     more = study("sizes.depths=[1, 2, 3, 4, 5, 6, 7]")
-    assert study_key(study(), INPUTS) == study_key(more, INPUTS)
-    assert study_key(study(), INPUTS) != study_key(study("budget.images=64"), INPUTS)
+    assert study_key(study(), "t") == study_key(more, "t")
+    assert study_key(study(), "t") != study_key(study("budget.images=64"), "t")
 
 
 def test_zero_stage_rises_when_memory_is_short(study) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from varscale.errors import EnvironmentalError, UserError
-from varscale.storage import atomic_folder, atomic_path, check_writable, digest, sha256_file
+from varscale.identity import digest
+from varscale.storage import atomic_folder, atomic_path, check_writable, sha256_file
 
 
 def interrupted_write(target: Path) -> None:

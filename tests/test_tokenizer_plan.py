@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from varscale.errors import UserError
+from varscale.identity import difference
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import save_model
 from varscale.models.vqvae import VQVAE
-from varscale.plan.tokenizer import difference, make_run
+from varscale.plan.tokenizer import make_run
 from varscale.spec.files import load_tokenizer_study
 from varscale.spec.tokenizer import TokenizerStudy
 from varscale.study.places import Places

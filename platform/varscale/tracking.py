@@ -83,10 +83,13 @@ class Recorder:
         self._failures: dict[str, str] = {}
         self._notices: list[str] = []
 
-    def open_study(self, study_key: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
-        """Id of the parent run with this key: the existing one, reopened, or a new one."""
+    def open_study(
+        self, study_key: str, name: str, params: dict[str, Any], tags: dict[str, str], former_key: str = ""
+    ) -> str:
+        """Id of the parent run with this key, or with the one that it had before: that run, reopened, or a new one."""
+        found = self._find(_study_query(study_key)) or self._find(_study_query(former_key))
         tags = {schema.TAG_KIND: schema.KIND_STUDY, schema.TAG_STUDY_KEY: study_key, **tags}
-        return self._open(self._find(_study_query(study_key)), name, params, tags)
+        return self._open(found, name, params, tags)
 
     def open_run(self, kind: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
         """Id of a new run of another kind."""

@@ -19,7 +19,8 @@ from typing import Any
 from varscale.data.cache import cache_folder
 from varscale.data.schema import Shard
 from varscale.errors import EnvironmentalError, UserError
-from varscale.storage import digest, sha256_file, write_json
+from varscale.identity import digest
+from varscale.storage import sha256_file, write_json
 
 
 class Checksums:

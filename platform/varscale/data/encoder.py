@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ from varscale.metrics.pictures import to_tensor
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
+from varscale.spec.marks import CONTENT, WHERE
 
 ASSESSMENT = "assessment"
 """The part that is no shard: what ``Assess`` makes of the validation images."""
@@ -47,19 +48,19 @@ shards. Given from above: judging is no business of the data."""
 class TokeniseJob:
     """What is encoded, and how."""
 
-    images: Location
+    images: Annotated[Location, CONTENT]
     """Image shards."""
-    tokenizer: Path
+    tokenizer: Annotated[Path, CONTENT]
     rule: ViewRule
     views: int
     """Augmented views of each training image; 0 leaves that split out. A validation image has one, its centre."""
     seed: int
-    patch_nums: tuple[int, ...] = VQVAEConfig.patch_nums
+    patch_nums: Annotated[tuple[int, ...], CONTENT] = VQVAEConfig.patch_nums
     """Scales of a released tokenizer, whose file does not tell."""
-    cpus_per_actor: int = 1
-    gpus_per_actor: float = 0
+    cpus_per_actor: Annotated[int, WHERE] = 1
+    gpus_per_actor: Annotated[float, WHERE] = 0
     """A fraction lets several actors share a GPU."""
-    cache_bytes: int = CACHE_BYTES
+    cache_bytes: Annotated[int, WHERE] = CACHE_BYTES
     """Most that a node's copies of shards in object storage may take."""
 
     def views_of(self, split: str) -> int:

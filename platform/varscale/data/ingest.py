@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +31,10 @@ from varscale.data.parallel import each
 from varscale.data.schema import IMAGE_SCHEMA, MANIFEST, REJECTS, SPLITS, ImageManifest, Shard, read_image_manifest
 from varscale.data.sources import Source, open_source
 from varscale.errors import UserError
+from varscale.identity import Facts, facts, image_key
 from varscale.locations import Location
 from varscale.progress import Progress, say
-from varscale.storage import digest
+from varscale.spec.marks import WHERE
 
 PILOT_RUNS, PILOT_RUN = 8, 8
 """Images of a split that are re-encoded to learn how large they become: runs of neighbours, evenly spread."""
@@ -60,18 +61,12 @@ class IngestOptions:
     """Target size of a shard."""
     val_fraction: float = 0.1
     """Share of images for validation where the source has no splits."""
-    strict: bool = False
+    strict: Annotated[bool, WHERE] = False
     """Stop at the first unusable image instead of listing it."""
 
-    def recorded(self) -> dict[str, int | float | str | None]:
+    def recorded(self) -> Facts:
         """The options that change what is made."""
-        quality = None if self.size is None else self.quality
-        return {
-            "size": self.size,
-            "quality": quality,
-            "shard_mib": self.shard_mib,
-            "val_fraction": self.val_fraction,
-        }
+        return facts(self) | ({"quality": None} if self.size is None else {})
 
 
 @dataclass(frozen=True)
@@ -139,7 +134,7 @@ def begin(source: str | Path | Location, dest: str | Path | Location, options: I
     opened = open_source(place, options.val_fraction)
     for note in opened.notes:
         say(note)
-    key = digest([opened.digest(), options.recorded(), ImageManifest.model_fields["format"].default])
+    key = image_key(options.recorded(), ImageManifest.model_fields["format"].default, opened.digest())
     finished = read_image_manifest(folder) if (folder / MANIFEST).is_file() else None
     if finished is None or finished.key != key:
         return Job(opened, place.name, Assembly.begin(folder, key), options, key, None)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from varscale import identity
 from varscale.data.assembly import Assembly, clear
 from varscale.data.encoder import ASSESSMENT, Assess, Encoder, Part, TokeniseJob
 from varscale.data.manifests import check_not_unfinished
@@ -36,7 +37,6 @@ from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import Loaded, load_model
 from varscale.models.vqvae import VQVAE
 from varscale.progress import Progress, say
-from varscale.storage import digest
 
 SHARD_BYTES = 64 * 2**20
 """No shard is larger, unless its keys are very long."""
@@ -52,9 +52,8 @@ FEWEST_VALIDATION = 2
 
 def token_key(job: TokeniseJob, data_fingerprint: str, tokenizer: Loaded[VQVAE]) -> str:
     """Digest of everything the tokens depend on."""
-    rule, format_name = job.rule, TokenManifest.model_fields["format"].default
-    view = [rule.size, rule.resize_ratio, rule.flip, job.views, job.seed]
-    return digest([format_name, data_fingerprint, tokenizer.fingerprint, tokenizer.model.cfg.patch_nums, view])
+    layout, cfg = TokenManifest.model_fields["format"].default, tokenizer.model.cfg
+    return identity.token_key(job, layout, data_fingerprint, tokenizer.fingerprint, cfg.patch_nums)
 
 
 @dataclass(frozen=True)

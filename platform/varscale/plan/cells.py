@@ -7,18 +7,16 @@ never trained twice.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lawfit.approaches.frontier import SKIP_FRACTION
 from varscale.errors import UserError
+from varscale.identity import cell_key
 from varscale.models import accounting
 from varscale.models.shapes import VARConfig
 from varscale.spec.study import Engine, Optimizer, Resources, Sizes, Study
-from varscale.storage import digest
 
 GIB = 2**30
 
@@ -98,16 +96,6 @@ def make_plan(study: Study, inputs: Inputs) -> tuple[Cell, ...]:
     return tuple(_cell(study, inputs, depth) for depth in sorted(study.sizes.depths))
 
 
-def study_key(study: Study, inputs: Inputs) -> str:
-    """Digest of how cells train and are measured: adding a depth, or other machines, keeps a study the same study."""
-    shared = study.model_dump(
-        mode="json",
-        exclude={"store", "tracking", "resources", "checkpoints", "analysis", "sizes", "engine", "data", "tokenizer"},
-    )
-    precisions = {depth: study.engine.at(depth).precision for depth in sorted(study.engine.by_depth)}
-    return digest([shared, study.sizes.aspect, study.engine.precision, precisions, inputs.tokens_key])
-
-
 def _cell(study: Study, inputs: Inputs, depth: int) -> Cell:
     optimizer, engine, resources = study.optimizer.at(depth), study.engine.at(depth), study.resources.at(depth)
     var = _shape(study.sizes, optimizer, inputs, depth)
@@ -135,7 +123,7 @@ def _cell(study: Study, inputs: Inputs, depth: int) -> Cell:
         n_paper=accounting.paper_params(depth, var.width),
         n_params=accounting.exact_params(var),
         memory_bytes=memory,
-        run_key=_run_key(study, inputs, var, optimizer, engine.precision, steps),
+        run_key=cell_key(study, inputs.tokens_key, var, optimizer, engine, steps),
     )
 
 
@@ -206,16 +194,3 @@ def check_frontier(cells: Sequence[Cell]) -> None:
                 f"evaluation.points: {cell.name} has {counted} validation after the first {SKIP_FRACTION:.0%} of its"
                 f" {cell.steps:,} steps; a frontier needs 2: give more points, or a larger budget.images"
             )
-
-
-def _run_key(study: Study, inputs: Inputs, var: VARConfig, optimizer: Optimizer, precision: str, steps: int) -> str:
-    facts: list[Any] = [
-        dataclasses.asdict(var),
-        optimizer.model_dump(mode="json", exclude={"by_depth"}),
-        study.evaluation.model_dump(mode="json"),
-        study.seed,
-        steps,
-        precision,
-        inputs.tokens_key,
-    ]
-    return digest(facts)

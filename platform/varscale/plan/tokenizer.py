@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from varscale.errors import UserError
+from varscale.identity import Facts, digest, tokenizer_settings
 from varscale.models.shapes import VQVAEConfig
 from varscale.plan.cells import evaluation_steps
 from varscale.spec.tokenizer import TokenizerRecipe, TokenizerShape, TokenizerStudy
-from varscale.storage import digest
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class TokenizerRun:
     evaluate_at: tuple[int, ...]
     """Steps after which validation runs, the last one included."""
     checkpoint_every: int
-    settings: dict[str, Any]
+    settings: Facts
     """All that decides the result but how batches are split."""
 
     @property
@@ -92,7 +91,7 @@ def make_run(study: TokenizerStudy, data_fingerprint: str, node_cpus: int = 1) -
         gpus_per_worker=resources.gpus_per_worker,
         evaluate_at=evaluation_steps(recipe.steps, max(warmup, quantize_from + 1), study.evaluation.points),
         checkpoint_every=study.checkpoints.every_steps,
-        settings=_settings(study, data_fingerprint),
+        settings=tokenizer_settings(study, data_fingerprint),
     )
 
 
@@ -106,33 +105,3 @@ def _batch_split(study: TokenizerStudy) -> tuple[int, int]:
     if share % micro_batch:
         raise UserError(f"engine.micro_batch: {micro_batch} does not divide the {share} images a worker takes")
     return micro_batch, share // micro_batch
-
-
-def _settings(study: TokenizerStudy, data_fingerprint: str) -> dict[str, Any]:
-    recipe = study.recipe.model_dump(mode="json")
-    if study.recipe.perceptual:
-        recipe["perceptual"] = {
-            "weight": study.recipe.perceptual.weight,
-            "on": study.recipe.perceptual.vgg16 is not None,
-        }
-    return {
-        "seed": study.seed,
-        "data": study.data.model_dump(mode="json", include={"image_size", "resize_ratio", "flip"}),
-        "data_fingerprint": data_fingerprint,
-        "model": study.model.model_dump(mode="json"),
-        "recipe": recipe,
-        "precision": study.engine.precision,
-    }
-
-
-def difference(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> str | None:
-    """The first field in which two settings differ, in words; None if none does."""
-    for key in sorted(ours.keys() | theirs.keys()):
-        here, there, name = ours.get(key), theirs.get(key), f"{path}{key}"
-        if isinstance(here, dict) and isinstance(there, dict):
-            inner = difference(here, there, f"{name}.")
-            if inner:
-                return inner
-        elif here != there:
-            return f"{name} is {here}, there {there}"
-    return None

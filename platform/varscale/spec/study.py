@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from varscale.spec.field_errors import problem
+from varscale.spec.marks import AXIS, CONTENT, READING, WHERE
 
 
 class Section(BaseModel):
@@ -46,7 +47,7 @@ class PerDepth(Section):
 class Data(Section):
     """Which images, and how they are seen."""
 
-    source: str
+    source: Annotated[str, CONTENT]
     """Shards made by ``varscale ingest``, or anything it takes, ingested on the way: a path or a URL."""
     image_size: int = Field(gt=0)
     """Side of the views in pixels; the tokenizer's."""
@@ -58,11 +59,11 @@ class Data(Section):
     """Augmented views per image that are encoded; epoch e sees view e mod views."""
     encoding: Literal["once", "every_step"] = "once"
     """once: before training, in ``views`` views. every_step: fresh crops are encoded on the fly, for ever."""
-    tokens: str | None = None
+    tokens: Annotated[str | None, CONTENT] = None
     """Token shards made by ``varscale tokenise``; by default they are made in the store."""
-    cache_gib: float = Field(200, gt=0)
+    cache_gib: Annotated[float, WHERE] = Field(200, gt=0)
     """Most that local copies of shards in object storage may take, on each node."""
-    val_fraction: float = Field(0.1, gt=0, lt=1)
+    val_fraction: Annotated[float, CONTENT] = Field(0.1, gt=0, lt=1)
     """Share of validation images where the source has no train and val folders."""
 
     @property
@@ -74,25 +75,25 @@ class Data(Section):
 class PretrainedTokenizer(Section):
     """A tokenizer that exists."""
 
-    kind: Literal["pretrained"]
+    kind: Annotated[Literal["pretrained"], CONTENT]
     """Says that the weights exist."""
-    path: str
+    path: Annotated[str, CONTENT]
     """Weights file: ours (.safetensors) or a released one (.pth)."""
 
 
 class TrainedTokenizer(Section):
     """A tokenizer trained in the study, on the study's data."""
 
-    kind: Literal["train"]
+    kind: Annotated[Literal["train"], CONTENT]
     """Says that the study trains it."""
-    spec: str = "studies/tokenizer-emoji32.yaml"
+    spec: Annotated[str, CONTENT] = "studies/tokenizer-emoji32.yaml"
     """A tokenizer specification, as for ``varscale tokenizer train``; by default the small one for 32 px."""
 
 
 class Sizes(Section):
     """The grid: one VAR per depth. width = aspect × depth, heads = depth, drop-path = 0.1·depth/24."""
 
-    depths: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
+    depths: Annotated[tuple[Annotated[int, Field(gt=0)], ...], AXIS] = Field(min_length=1)
     """Depth of each size; each may stand once."""
     aspect: int = Field(64, gt=0)
     """Width per layer; also the width of a head. The paper's is 64."""
@@ -145,13 +146,13 @@ class Optimizer(PerDepth):
 class Engine(PerDepth):
     """How a step is computed."""
 
-    zero_stage: Literal["auto", 1, 2, 3] = "auto"
+    zero_stage: Annotated[Literal["auto", 1, 2, 3], WHERE] = "auto"
     """auto: the lowest that fits resources.memory_gib."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is autocast; weights, moments and losses stay float32."""
-    micro_batch: int | None = Field(None, gt=0)
+    micro_batch: Annotated[int | None, WHERE] = Field(None, gt=0)
     """Images per forward pass on one worker; null takes the worker's share of the batch whole."""
-    activation_checkpointing: bool = False
+    activation_checkpointing: Annotated[bool, WHERE] = False
     """Keep only each block's input for the backward pass and compute the rest again: less memory, more time."""
 
 
@@ -220,7 +221,7 @@ class Study(Section):
     """Name of the study, and of its MLflow experiment."""
     seed: int = Field(0, ge=0)
     """Seeds initialisation, order, noise, views and bootstraps."""
-    store: str = ".varscale"
+    store: Annotated[str, WHERE] = ".varscale"
     """Folder for tokens, checkpoints, records and reports; every worker must see it."""
     data: Data
     tokenizer: Annotated[PretrainedTokenizer | TrainedTokenizer, Field(discriminator="kind")]
@@ -228,11 +229,11 @@ class Study(Section):
     budget: Budget
     optimizer: Optimizer
     engine: Engine = Engine()
-    resources: Resources = Resources()
+    resources: Annotated[Resources, WHERE] = Resources()
     evaluation: Evaluation = Evaluation()
-    checkpoints: Checkpoints = Checkpoints()
-    tracking: Tracking = Tracking()
-    analysis: Analysis = Analysis()
+    checkpoints: Annotated[Checkpoints, WHERE] = Checkpoints()
+    tracking: Annotated[Tracking, WHERE] = Tracking()
+    analysis: Annotated[Analysis, READING] = Analysis()
 
     @model_validator(mode="after")
     def _depths_are_planned(self) -> Self:

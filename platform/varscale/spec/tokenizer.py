@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from varscale.spec.marks import CONTENT, NAME, READING, WHERE
 from varscale.spec.study import Checkpoints, Data, Section, Tracking
 
 PERCEPTUAL_MIN_SIDE = 16
@@ -59,9 +60,9 @@ class Perceptual(Section):
 
     weight: float = Field(1.0, gt=0)
     """Weight of the loss."""
-    vgg16: str | None = None
+    vgg16: Annotated[str | None, CONTENT] = None
     """Weights of torchvision's VGG16 (keys ``features.*``), .pth or .safetensors."""
-    heads: str | None = None
+    heads: Annotated[str | None, CONTENT] = None
     """The published heads ``vgg.pth`` (keys ``lin0.model.1.weight`` … ``lin4.model.1.weight``)."""
 
     @model_validator(mode="after")
@@ -165,7 +166,7 @@ class TokenizerEngine(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is autocast, the networks of the perceptual and adversarial losses included; weights, moments and the
     quantizer stay float32."""
-    micro_batch: int | None = Field(None, gt=0)
+    micro_batch: Annotated[int | None, WHERE] = Field(None, gt=0)
     """Images per forward pass on one worker; null takes the worker's share of the batch whole."""
 
 
@@ -194,22 +195,22 @@ class TokenizerEvaluation(Section):
 class TokenizerStudy(Section):
     """A tokenizer to be trained."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    name: Annotated[str, NAME] = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     """Name of the training, and of its MLflow experiment."""
     seed: int = Field(0, ge=0)
     """Seeds initialisation, order, crops and the codebook."""
-    store: str = ".varscale"
+    store: Annotated[str, WHERE] = ".varscale"
     """Folder for shards, checkpoints and records; every worker must see it."""
     data: Data
     model: TokenizerShape
     recipe: TokenizerRecipe
-    output: str = Field(pattern=r"\.safetensors$")
+    output: Annotated[str, WHERE] = Field(pattern=r"\.safetensors$")
     """The weights file (.safetensors)."""
     engine: TokenizerEngine = TokenizerEngine()
-    resources: TokenizerResources = TokenizerResources()
-    evaluation: TokenizerEvaluation = TokenizerEvaluation()
-    checkpoints: Checkpoints = Checkpoints()
-    tracking: Tracking = Tracking()
+    resources: Annotated[TokenizerResources, WHERE] = TokenizerResources()
+    evaluation: Annotated[TokenizerEvaluation, READING] = TokenizerEvaluation()
+    checkpoints: Annotated[Checkpoints, WHERE] = Checkpoints()
+    tracking: Annotated[Tracking, WHERE] = Tracking()
 
     @model_validator(mode="after")
     def _image_size_fits(self) -> Self:

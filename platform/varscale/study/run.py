@@ -17,8 +17,9 @@ from varscale.data.schema import TokenManifest
 from varscale.errors import EnvironmentalError, UserError
 from varscale.evaluate.assessment import PICTURE, QUALITY
 from varscale.evaluate.sample import GRID_CLASSES
+from varscale.identity import former_study_key, study_key
 from varscale.locations import Location
-from varscale.plan.cells import Cell, Inputs, check_frontier, make_plan, study_key
+from varscale.plan.cells import Cell, Inputs, check_frontier, make_plan
 from varscale.progress import clock, say
 from varscale.records import Records, recording
 from varscale.spec.study import Study
@@ -153,7 +154,8 @@ def _open_parent(records: Records, study: Study, ready: Prepared, git_commit: st
     }
     tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_STATE: schema.STATE_RUNNING}
     name = f"study/{study.name}@{git_commit[:7]}"
-    parent = records.open_study(study_key(study, ready.inputs), name, params, tags)
+    key, former = (named(study, ready.inputs.tokens_key) for named in (study_key, former_study_key))
+    parent = records.open_study(key, name, params, tags, former)
     records.log(parent, 0, {schema.OF_TOKENIZER + key: value for key, value in quality.items()})
     with tempfile.TemporaryDirectory() as folder:
         resolved = Path(folder) / "study.yaml"

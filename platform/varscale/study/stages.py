@@ -12,11 +12,12 @@ from varscale.data.sources import open_source
 from varscale.data.tokenise import token_key, tokenise
 from varscale.errors import UserError
 from varscale.evaluate.assessment import assess
+from varscale.identity import study_key
 from varscale.locations import Location
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
-from varscale.plan.cells import Inputs, study_key
+from varscale.plan.cells import Inputs
 from varscale.plan.tokenizer import make_run, vqvae_config
 from varscale.spec.files import load_tokenizer_study
 from varscale.spec.study import Data, PretrainedTokenizer, Study, TrainedTokenizer
@@ -105,15 +106,20 @@ def prepared_tokenizer(study: Study, images: Location, places: Places, git_commi
 def plan_inputs(study: Study, images: Location, tokenizer: Path) -> tuple[Inputs, TokeniseJob]:
     """What the plan needs, and the job that makes the tokens unless the study names some.
 
-    Where training encodes at every step, the job is for validation alone, and its key is another.
-
     Raises:
         UserError: the study names tokens that are not its own.
     """
     manifest = read_image_manifest(images)
     loaded = load_model(tokenizer, VQVAE)
-    cfg = loaded.model.cfg
-    job = TokeniseJob(
+    cfg, job = loaded.model.cfg, token_job(study, images, tokenizer)
+    given = _given_tokens(study, manifest.fingerprint, loaded.fingerprint)
+    key = given.key if given else token_key(job, manifest.fingerprint, loaded)
+    return Inputs(len(manifest.classes), cfg.vocab_size, cfg.z_channels, cfg.patch_nums, key), job
+
+
+def token_job(study: Study, images: Location, tokenizer: Path) -> TokeniseJob:
+    """What is encoded before training, and how: validation alone where training encodes at every step."""
+    return TokeniseJob(
         images=images,
         tokenizer=tokenizer,
         rule=ViewRule.of(study.data),
@@ -123,9 +129,6 @@ def plan_inputs(study: Study, images: Location, tokenizer: Path) -> tuple[Inputs
         gpus_per_actor=min(1, study.resources.gpus_per_worker),
         cache_bytes=study.data.cache_bytes,
     )
-    given = _given_tokens(study, manifest.fingerprint, loaded.fingerprint)
-    key = given.key if given else token_key(job, manifest.fingerprint, loaded)
-    return Inputs(len(manifest.classes), cfg.vocab_size, cfg.z_channels, cfg.patch_nums, key), job
 
 
 def check_given_tokens(study: Study, store: Path) -> None:
@@ -196,4 +199,4 @@ def known_key(study: Study, store: Path) -> str:
     if not (images / MANIFEST).is_file() or not tokenizer_file(study, images, store).is_file():
         raise UserError(f"study {study.name}: nothing made of it yet in {store}; run it first")
     inputs, _ = plan_inputs(study, images, tokenizer_file(study, images, store))
-    return study_key(study, inputs)
+    return study_key(study, inputs.tokens_key)

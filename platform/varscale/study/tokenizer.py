@@ -14,11 +14,12 @@ from varscale.data.images import ViewRule
 from varscale.data.loader import check_sides
 from varscale.data.schema import read_image_manifest
 from varscale.errors import EnvironmentalError, UserError
+from varscale.identity import difference
 from varscale.locations import Location
 from varscale.models.lpips import load_lpips
 from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
-from varscale.plan.tokenizer import TokenizerRun, difference, make_run
+from varscale.plan.tokenizer import TokenizerRun, make_run
 from varscale.progress import Progress, say
 from varscale.records import Records, recording
 from varscale.spec.tokenizer import TokenizerStudy
