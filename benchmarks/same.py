@@ -1,6 +1,6 @@
 """Does this working tree train as another commit does, to the last bit? That is what a refactoring has to prove.
 
-    python benchmarks/same.py main            # about 4 minutes on 2 cores; or: make same BASE=main
+    python benchmarks/same.py main            # 12 minutes on 2 busy cores; or: make same BASE=main
 
 Both trees run one small study in a store of their own: three sizes of the quickstart, one of them on two workers,
 through Ray, DeepSpeed, MLflow and the report. Compared are every metric at every step but times, the laws, and the
