@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from varscale.spec import marks
 from varscale.spec.field_errors import models_in
 from varscale.spec.study import Section, Study
 from varscale.spec.tokenizer import TokenizerStudy
@@ -18,7 +19,10 @@ HEAD = """# Fields of study files and tokenizer files
 
 Written by `varscale spec > docs/STUDY.md`. A field is set in the YAML file or by `--set section.field=value`; without a
 default it is required. A wrong or unknown field is refused before anything runs, with file and line.
+
+Identity is what decides a result: another value is another run. Of the other fields the word says why they are not:
 """
+OUTSIDE = {mark: name.lower() for name, mark in vars(marks).items() if isinstance(mark, marks.Outside)}
 NAMES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false", "null": "null"}
 BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤", "multipleOf": "multiple of"}
 
@@ -26,29 +30,36 @@ BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "m
 def reference() -> str:
     """The page, as Markdown."""
     files = (line for name, kind in FILES.items() for line in _file(name, kind))
-    return "\n".join([HEAD, *files])
+    reasons = (f"- *{name}*: {mark.why}." for mark, name in OUTSIDE.items())
+    return "\n".join([HEAD, *reasons, "", *files])
 
 
 def _file(name: str, kind: type[Section]) -> Iterator[str]:
     yield f"## {name.capitalize()} files"
-    yield from _section(kind, "")
+    yield from _section(kind, "", "yes")
 
 
-def _section(kind: type[BaseModel], path: str) -> Iterator[str]:
-    """A table of the section's own fields, then the sections inside it."""
+def _section(kind: type[BaseModel], path: str, identity: str) -> Iterator[str]:
+    """A table of the section's own fields, then the sections inside it.
+
+    Args:
+        identity: what the section's mark says of all its fields.
+    """
     yield f"{_words(kind.__doc__)}\n"
-    yield "| field | allowed | default | meaning |\n|---|---|---|---|"
+    yield "| field | allowed | default | identity | meaning |\n|---|---|---|---|---|"
     properties, inner = kind.model_json_schema()["properties"], []
     for name, field in kind.model_fields.items():
         sections = models_in(field.annotation)
-        inner += [(f"{path}{name}", section, field.default is None, len(sections) > 1) for section in sections]
+        own = next((OUTSIDE[mark] for mark in field.metadata if mark in OUTSIDE), identity)
+        inner += [(f"{path}{name}", section, field.default is None, own, len(sections) > 1) for section in sections]
         if not sections:
-            yield f"| `{path}{name}` | {_allowed(properties[name])} | {_default(field)} | {_words(field.description)} |"
+            cells = (f"`{path}{name}`", _allowed(properties[name]), _default(field), own, _words(field.description))
+            yield f"| {' | '.join(cells)} |"
     yield ""
-    for title, section, optional, tagged in inner:
+    for title, section, optional, own, tagged in inner:
         tag = f", kind: {section.model_json_schema()['properties']['kind']['const']}" if tagged else ""
         yield f"### {title}{tag}{' (optional)' if optional else ''}"
-        yield from _section(section, f"{title}.")
+        yield from _section(section, f"{title}.", own)
 
 
 def _default(field: FieldInfo) -> str:
