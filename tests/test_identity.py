@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import pytest
+from crafted import image_manifest
 from pydantic import BaseModel
 
 from varscale.data.ingest import IngestOptions
-from varscale.data.schema import ImageManifest, TokenManifest
-from varscale.identity import digest, facts, former_study_key, image_key, study_key, token_key
+from varscale.data.manifests import ImageSet
+from varscale.data.schema import ImageManifest
+from varscale.identity import digest, facts, former_study_key, image_key, study_key
 from varscale.locations import Location
-from varscale.models.shapes import VARConfig
+from varscale.models.shapes import VARConfig, VQVAEConfig
+from varscale.models.tokenizer_file import TokenizerFile
 from varscale.plan.cells import Inputs, make_plan
 from varscale.plan.tokenizer import make_run
 from varscale.spec.field_errors import models_in
@@ -22,7 +25,7 @@ from varscale.spec.files import load_study, load_tokenizer_study
 from varscale.spec.marks import Later, Outside
 from varscale.spec.study import Optimizer, Study
 from varscale.spec.tokenizer import TokenizerStudy
-from varscale.study.stages import plan_inputs, token_job
+from varscale.study.stages import resolve
 
 IMAGES = "004fee99c39776ab14fae00d7a2c9521828be6ed2603fee60c52681cd2a9575a"
 TOKENIZER = "3e98ca42ba17cd8633fdaa0a4b09298755144dc54df9af4970945c1d2e3f6b56"
@@ -83,8 +86,9 @@ def study(root: Path) -> Study:
 
 def keys(study: Study) -> dict[str, str]:
     """Keys of a study on the quickstart's images and tokenizer, of its tokens, and of its cells by depth."""
-    job = token_job(study, Location.of("anywhere"), Path("anywhere"))
-    tokens = token_key(job, TokenManifest.model_fields["format"].default, IMAGES, TOKENIZER, PATCH_NUMS)
+    images = ImageSet(Location.of("anywhere"), image_manifest({}, fingerprint=IMAGES))
+    cfg = VQVAEConfig(128, 8, patch_nums=PATCH_NUMS)
+    tokens = resolve(study, images, TokenizerFile(Path("anywhere"), cfg, TOKENIZER, {}), None).inputs.tokens_key
     cells = make_plan(study, Inputs(9, 128, 8, PATCH_NUMS, tokens))
     return {"study": study_key(study, tokens), "tokens": tokens, **{f"cell {c.depth}": c.run_key for c in cells}}
 
@@ -115,8 +119,8 @@ def test_the_first_stores_have_these_keys(study: Study, root: Path) -> None:
 
 def test_a_study_s_own_files_give_its_keys(study: Study, root: Path) -> None:
     images, tokenizer = root / "studies" / "data" / "emoji32", root / "studies" / "tokenizers" / "emoji32.safetensors"
-    inputs, _ = plan_inputs(study, Location.of(images), tokenizer)
-    assert inputs == Inputs(9, 128, 8, PATCH_NUMS, keys(study)["tokens"])
+    resolved = resolve(study, ImageSet.read(images), TokenizerFile.read(tokenizer), None)
+    assert resolved.inputs == Inputs(9, 128, 8, PATCH_NUMS, keys(study)["tokens"])
 
 
 def test_the_first_tokenizers_and_images_have_these_keys(root: Path) -> None:

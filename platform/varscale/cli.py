@@ -60,12 +60,12 @@ def ingest(
     """Turn labelled images into Parquet shards; run again, an interrupted ingest goes on."""
     from contextlib import nullcontext
 
-    from varscale.data.ingest import IngestOptions, begin, make
+    from varscale.data.ingest import IngestOptions, begin_ingest, finish_ingest
     from varscale.ray_session import connected
 
-    job = begin(source, dest, IngestOptions(size, quality, shard_mib, val_fraction, strict))
+    job = begin_ingest(source, dest, IngestOptions(size, quality, shard_mib, val_fraction, strict))
     with nullcontext() if job.is_small else connected(_debug()):
-        manifest = make(job)
+        manifest = finish_ingest(job)
     rows = ", ".join(f"{manifest.rows(split):,} {split}" for split in manifest.splits)
     print(f"{dest}: {rows} images of {len(manifest.classes):,} classes, {manifest.rejected:,} left out")
     print(f"fingerprint {manifest.fingerprint}")
@@ -133,12 +133,13 @@ def tokenizer_train(spec: TokenizerFile, overrides: Overrides = None) -> None:
     study = load_tokenizer_study(spec, overrides)
     from varscale.ray_session import connected
     from varscale.study.places import Places
-    from varscale.study.stages import prepared_images
+    from varscale.study.stages import find_images, ingest_if_missing
     from varscale.study.tokenizer import train_tokenizer
 
     places = Places.of(study)
     with connected(_debug()):
-        quality = train_tokenizer(study, prepared_images(study.data, places.store), places, _git_commit())
+        images = ingest_if_missing(study.data, find_images(study.data, places.store))
+        quality = train_tokenizer(study, images, places, _git_commit()).facts["validation"]
     print(f"{study.output}: validation PSNR {quality['psnr_db']:.2f} dB")
     for name, value in quality.items():
         print(f"  {name:<32} {value:.4g}")
@@ -202,29 +203,28 @@ def tokenise(
     from varscale.data.assembly import check_apart
     from varscale.data.encoder import TokeniseJob
     from varscale.data.images import ViewRule
-    from varscale.data.tokenise import begin, make
+    from varscale.data.manifests import ImageSet
+    from varscale.data.tokenise import begin_tokens, finish_tokens
     from varscale.evaluate.assessment import assess
     from varscale.locations import Location
-    from varscale.models.shapes import VQVAEConfig
-    from varscale.models.store import load_model
-    from varscale.models.vqvae import VQVAE
+    from varscale.models.tokenizer_file import TokenizerFile
     from varscale.progress import say
     from varscale.ray_session import connected
     from varscale.study.placement import cluster_resources
 
-    scales = _released_scales(tokenizer, patch_nums) or VQVAEConfig.patch_nums
     images, target = Location.of(shards), Location.of(dest)
     check_apart(images, target)
-    rule = ViewRule(load_model(tokenizer, VQVAE, scales).model.cfg.image_size, resize_ratio, flip)
-    job = TokeniseJob(images, tokenizer.resolve(), rule, views, seed, scales, cpus)
-    begun = begin(job, target)  # what is wrong with them is said before Ray starts
+    loaded = TokenizerFile.read(tokenizer, _released_scales(tokenizer, patch_nums))
+    rule = ViewRule(loaded.cfg.image_size, resize_ratio, flip)
+    job = TokeniseJob(ImageSet.read(images), loaded, rule, views, seed, cpus)
+    begun = begin_tokens(job, target)  # what is wrong with them is said before Ray starts
     if begun.finished:
         say(f"{target}: holds just these tokens already; nothing to do")
         manifest = begun.finished
     else:
         with connected(_debug()):
             share = float(cluster_resources()["GPU"] > 0) if gpus is None else gpus
-            manifest = make(replace(job, gpus_per_actor=share), begun, assess)
+            manifest = finish_tokens(replace(begun, job=replace(job, gpus_per_actor=share)), assess)
     rows = ", ".join(f"{manifest.rows(split):,} {split}" for split in manifest.splits)
     print(f"{dest}: {rows} rows of {manifest.length} tokens")
     print(f"key {manifest.key}")
@@ -339,7 +339,8 @@ def convert(
 def report(study_file: StudyFile, overrides: Overrides = None) -> None:
     """Fit the laws again from the MLflow records, and write figures and report."""
     study, places = _study(study_file, overrides, make_store=False)
-    from varscale.study.report import recorded_parent, write_study_report
+    from varscale.study.recorded import recorded_parent
+    from varscale.study.report import write_study_report
 
     print(f"report: {write_study_report(study, places, recorded_parent(study, places))}")
 

@@ -20,7 +20,7 @@ from PIL import Image
 from varscale.data.assembly import UNFINISHED
 from varscale.data.fingerprint import content_fingerprint, row_digest
 from varscale.data.images import ImageError, decode
-from varscale.data.ingest import IngestOptions, begin, ingest, plan_parts, prepare
+from varscale.data.ingest import IngestOptions, begin_ingest, ingest, plan_parts, prepare
 from varscale.data.loader import ImageShards
 from varscale.data.schema import MANIFEST, REJECTS, SPLITS, read_image_manifest
 from varscale.errors import EnvironmentalError, UserError
@@ -122,13 +122,13 @@ def test_sized_images_are_as_large_as_asked(picture_folder: Path, tmp_path: Path
 
 
 def test_even_a_small_set_has_shards_for_several_cpus_and_their_size_is_bounded(noise: Path, tmp_path: Path) -> None:
-    job = begin(noise, tmp_path / "out", IngestOptions())
+    job = begin_ingest(noise, tmp_path / "out", IngestOptions())
     parts = plan_parts(job)
     assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
     train = [part.stop - part.start for part in parts if part.split == "train"]
     assert len(train) == 8
     assert len([part for part in parts if part.split == "val"]) == 2
-    assert parts == plan_parts(begin(noise, tmp_path / "out", IngestOptions()))
+    assert parts == plan_parts(begin_ingest(noise, tmp_path / "out", IngestOptions()))
 
 
 def test_sharding_does_not_change_the_fingerprint(tmp_path: Path) -> None:

@@ -16,12 +16,14 @@ import ray
 import torch
 from crafted import TINY, image_manifest, shard
 
+from lawfit.records import schema
 from varscale.cli import app, main
 from varscale.data.assembly import UNFINISHED, Assembly
 from varscale.data.encoder import TokeniseJob
 from varscale.data.images import ViewRule, training_view, validation_view
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.loader import ImageShards
+from varscale.data.manifests import ImageSet
 from varscale.data.schema import (
     IMAGE_SCHEMA,
     MANIFEST,
@@ -31,14 +33,15 @@ from varscale.data.schema import (
     token_schema,
     write_manifest,
 )
-from varscale.data.tokenise import SHARD_BYTES, make_parts, token_key, tokenise
+from varscale.data.tokenise import SHARD_BYTES, plan_token_parts, token_key, tokenise
 from varscale.errors import EnvironmentalError, UserError
-from varscale.evaluate.assessment import PICTURE, QUALITY, assess
+from varscale.evaluate.assessment import QUALITY, assess
 from varscale.evaluate.references import REFERENCE
 from varscale.locations import Location
 from varscale.metrics.pictures import to_tensor
 from varscale.models.shapes import VARConfig, VQVAEConfig
 from varscale.models.store import load_model, save_model
+from varscale.models.tokenizer_file import TokenizerFile
 from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
 
@@ -55,7 +58,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def job(image_set: Path, tiny_tokenizer: Path) -> TokeniseJob:
-    return TokeniseJob(Location.of(image_set), tiny_tokenizer, RULE, views=3, seed=5)
+    return TokeniseJob(ImageSet.read(image_set), TokenizerFile.read(tiny_tokenizer), RULE, views=3, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +83,7 @@ def rows(folder: Path, split: str) -> pa.Table:
 
 
 def test_view_j_of_image_i_is_row_i_times_views_plus_j(job: TokeniseJob, image_set: Path, tokens: Path) -> None:
-    model = load_model(job.tokenizer, VQVAE).model
+    model = load_model(job.tokenizer.path, VQVAE).model
     for split, views in (("train", 3), ("val", 1)):
         source, table = ImageShards(image_set, split), rows(tokens, split)
         assert table.schema == token_schema(LENGTH)
@@ -102,13 +105,19 @@ def test_the_manifest_says_what_was_made_of_what(job: TokeniseJob, image_set: Pa
     assert (manifest.image_size, manifest.resize_ratio, manifest.flip, manifest.seed) == (16, 1.125, True, 5)
     assert manifest.views == {"train": 3, "val": 1}
     assert manifest.data_fingerprint == read_image_manifest(Location.of(image_set)).fingerprint
-    assert manifest.tokenizer_fingerprint == load_model(job.tokenizer, VQVAE).fingerprint
+    assert manifest.tokenizer_fingerprint == job.tokenizer.fingerprint
     held = [shard for split in manifest.splits.values() for shard in split]
     assert len(held) >= 16
     for each in held:
         place = Location.of(tokens / each.file)
         assert (place.size(), place.sha256()) == (each.bytes, each.sha256)
-    assert set(content(tokens)) == {MANIFEST, REFERENCE, QUALITY, PICTURE, *(each.file for each in held)}
+    assert set(content(tokens)) == {
+        MANIFEST,
+        REFERENCE,
+        QUALITY,
+        schema.RECONSTRUCTIONS_FILE,
+        *(each.file for each in held),
+    }
 
 
 def test_shards_are_bounded_and_many(job: TokeniseJob) -> None:
@@ -118,7 +127,11 @@ def test_shards_are_bounded_and_many(job: TokeniseJob) -> None:
         return image_manifest(splits)
 
     for train, val, views in ((9, 2, 1), (80, 80, 4), (1_281_167, 50_000, 10)):
-        parts = make_parts(replace(job, views=views), manifest(train, val), VQVAEConfig())[1:]
+        images, tokenizer = (
+            replace(job.images, manifest=manifest(train, val)),
+            replace(job.tokenizer, cfg=VQVAEConfig()),
+        )
+        parts = plan_token_parts(replace(job, views=views, images=images, tokenizer=tokenizer))[1:]
         for split, count in (("train", train), ("val", val)):
             chosen = [part for part in parts if part.split == split]
             assert len(chosen) >= min(8, count)
@@ -146,7 +159,7 @@ def test_image_sharding_and_order_of_work_change_no_byte(
         shards = tuple(written(tmp_path / "many", f"{split}-{i:05d}.parquet", p) for i, p in enumerate(pieces))
         manifest = manifest.model_copy(update={"splits": {**manifest.splits, split: shards}})
     write_manifest(Location.of(tmp_path / "many"), manifest)
-    tokenise(replace(job, images=Location.of(tmp_path / "many")), Location.of(tmp_path / "tokens"), assess)
+    tokenise(replace(job, images=ImageSet.read(tmp_path / "many")), Location.of(tmp_path / "tokens"), assess)
     assert content(tmp_path / "tokens") == content(tokens)
 
 
@@ -207,20 +220,28 @@ def test_shards_and_destination_may_be_urls(
     source, dest = Location.of("memory://tokenise/images"), Location.of("memory://tokenise/tokens")
     for path in image_set.iterdir():
         (source / path.name).write_bytes(path.read_bytes())
-    tokenise(replace(job, images=source), dest, assess)
+    tokenise(replace(job, images=ImageSet.read(source)), dest, assess)
     assert {name: (dest / name).read_bytes() for name in dest.files(recursive=True)} == content(tokens)
 
 
 def test_the_key_is_that_of_all_that_decides_the_tokens(job: TokeniseJob) -> None:
-    loaded = load_model(job.tokenizer, VQVAE)
+    data, tokenizer = job.images.manifest, job.tokenizer
     others = [
         replace(job, views=2), replace(job, seed=1), replace(job, rule=replace(RULE, flip=False)),
         replace(job, rule=replace(RULE, resize_ratio=1.0)), replace(job, views=0),
+        replace(job, images=replace(job.images, manifest=data.model_copy(update={"fingerprint": "other"}))),
+        replace(job, tokenizer=replace(tokenizer, fingerprint="other")),
     ]  # fmt: skip
-    keys = {token_key(other, "data", loaded) for other in (job, *others)} | {token_key(job, "other", loaded)}
-    assert len(keys) == len(others) + 2
-    elsewhere = replace(job, images=Location.of("elsewhere"), cpus_per_actor=4, gpus_per_actor=0.5)
-    assert token_key(elsewhere, "data", loaded) in keys
+    keys = {token_key(other) for other in (job, *others)}
+    assert len(keys) == len(others) + 1
+    elsewhere = replace(
+        job,
+        images=replace(job.images, folder=Location.of("elsewhere")),
+        tokenizer=replace(tokenizer, path=Path("elsewhere")),
+        cpus_per_actor=4,
+        gpus_per_actor=0.5,
+    )
+    assert token_key(elsewhere) == token_key(job)
 
 
 def undecodable(image_set: Path, folder: Path) -> Location:
@@ -286,7 +307,7 @@ def test_bad_image_shards_are_refused(
             Location.of(folder), manifest.model_copy(update={"splits": {"train": manifest.splits["train"], "val": ()}})
         )
     with pytest.raises(UserError, match=message):
-        tokenise(replace(job, images=Location.of(folder)), Location.of(tmp_path / "tokens"), assess)
+        tokenise(replace(job, images=ImageSet.read(folder)), Location.of(tmp_path / "tokens"), assess)
     assert not (tmp_path / "tokens" / MANIFEST).exists()
     if damage != "undecodable":  # found before anything was made: mended images may go to the same place
         assert not (tmp_path / "tokens" / UNFINISHED).exists()
@@ -301,7 +322,7 @@ def test_a_few_small_images_are_enlarged_and_told_of(
     some = rewritten(
         tmp_path / "images", table.set_column(3, IMAGE_SCHEMA.field("width"), pa.array(widths, pa.int32()))
     )
-    tokenise(replace(job, images=some, views=1), Location.of(tmp_path / "tokens"), assess)
+    tokenise(replace(job, images=ImageSet.read(some), views=1), Location.of(tmp_path / "tokens"), assess)
     told = capsys.readouterr().err
     assert "1 of 80 images are smaller than the view of 16 px" in told
     assert f"e.g. '{table['key'][0].as_py()}' with a shorter side of 7 px; they are enlarged" in told
@@ -316,7 +337,7 @@ def test_unusable_tokenizers_are_refused(job: TokeniseJob, tmp_path: Path) -> No
     save_model(tmp_path / "nan.safetensors", model, state, {})
     for name, message in (("var", "holds 'var'; wanted a varscale tokenizer"), ("nan", "values that are not finite")):
         with pytest.raises(UserError, match=message):
-            tokenise(replace(job, tokenizer=tmp_path / f"{name}.safetensors"), Location.of(tmp_path / "tokens"), assess)
+            TokenizerFile.read(tmp_path / f"{name}.safetensors")
     with pytest.raises(UserError, match="made for 16 px images"):
         tokenise(replace(job, rule=ViewRule(32)), Location.of(tmp_path / "tokens"), assess)
     assert not (tmp_path / "tokens").exists()
@@ -344,7 +365,7 @@ def test_what_is_missing_is_one_line_before_ray_starts(
     capsys: pytest.CaptureFixture[str],
     job: TokeniseJob,
 ) -> None:
-    weights = str(job.tokenizer)
+    weights = str(job.tokenizer.path)
     begun, other = tmp_path / "begun", tmp_path / "other"
     Assembly.begin(Location.of(begun), "key")
     other.mkdir()
@@ -385,7 +406,9 @@ def test_tokens_that_stand_are_told_of_without_ray(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # nobody is there: whoever connects fails
     options = ["--views", "3", "--seed", "5", "--flip"]
-    monkeypatch.setattr("sys.argv", ["varscale", "tokenise", str(image_set), str(job.tokenizer), str(tokens), *options])
+    monkeypatch.setattr(
+        "sys.argv", ["varscale", "tokenise", str(image_set), str(job.tokenizer.path), str(tokens), *options]
+    )
     before = content(tokens)
     with pytest.raises(SystemExit) as ended:
         main(app)
@@ -405,7 +428,7 @@ def test_a_disk_that_fills_leaves_nothing_that_looks_whole(job: TokeniseJob, tmp
             tokenise(large, Location.of(dest), assess)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert {path.name for path in dest.iterdir()} == {UNFINISHED, REFERENCE, QUALITY, PICTURE}
+    assert {path.name for path in dest.iterdir()} == {UNFINISHED, REFERENCE, QUALITY, schema.RECONSTRUCTIONS_FILE}
     assert tokenise(large, Location.of(dest), assess).rows("train") == len(rows(dest, "train"))
 
 
@@ -428,4 +451,8 @@ def test_an_actors_error_names_file_row_and_key(
 ) -> None:
     undecodable(image_set, tmp_path / "broken")
     with pytest.raises(UserError, match=r"train-00000\.parquet: row 40 \('.+/.+'\): not a readable image"):
-        tokenise(replace(job, images=Location.of(tmp_path / "broken")), Location.of(tmp_path / "tokens"), assess)
+        tokenise(
+            replace(job, images=ImageSet.read(tmp_path / "broken")),
+            Location.of(tmp_path / "tokens"),
+            assess,
+        )

@@ -15,6 +15,7 @@ from varscale.data.checks.verify import Verdict, verify
 from varscale.data.encoder import TokeniseJob
 from varscale.data.images import ViewRule
 from varscale.data.ingest import IngestOptions, ingest
+from varscale.data.manifests import ImageSet
 from varscale.data.schema import MANIFEST, Shard, read_token_manifest, token_schema, write_manifest
 from varscale.data.tokenise import tokenise
 from varscale.errors import UserError
@@ -22,6 +23,7 @@ from varscale.evaluate.assessment import assess
 from varscale.locations import Location
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import save_model
+from varscale.models.tokenizer_file import TokenizerFile
 from varscale.models.vqvae import VQVAE
 
 PATCH_NUMS, VOCAB, VIEWS = (1, 2, 3), 50, {"train": 3, "val": 1}
@@ -199,6 +201,12 @@ def test_what_tokenise_makes_is_sound(picture_folder: Path, tmp_path: Path) -> N
     save_model(tmp_path / "tokenizer.safetensors", model, model.state_dict(), {})
     images, tokens = Location.of(tmp_path / "images"), Location.of(tmp_path / "tokens")
     ingest(picture_folder, tmp_path / "images", IngestOptions(size=18))
-    tokenise(TokeniseJob(images, tmp_path / "tokenizer.safetensors", ViewRule(16), views=2, seed=0), tokens, assess)
+    tokenise(
+        TokeniseJob(
+            ImageSet.read(images), TokenizerFile.read(tmp_path / "tokenizer.safetensors"), ViewRule(16), views=2, seed=0
+        ),
+        tokens,
+        assess,
+    )
     verdict = verify(tokens)
     assert (verdict.sound, lines(verdict)) == (True, "")

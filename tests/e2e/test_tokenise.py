@@ -14,12 +14,14 @@ from varscale.data.assembly import UNFINISHED
 from varscale.data.encoder import TokeniseJob
 from varscale.data.images import ViewRule
 from varscale.data.ingest import IngestOptions, ingest
+from varscale.data.manifests import ImageSet
 from varscale.data.schema import MANIFEST
 from varscale.data.tokenise import tokenise
 from varscale.evaluate.assessment import assess
 from varscale.locations import Location
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import save_model
+from varscale.models.tokenizer_file import TokenizerFile
 from varscale.models.vqvae import VQVAE
 
 SHAPE = VQVAEConfig(32, 4, 8, (1, 2), 1, (1, 2, 4, 8), norm_groups=4)
@@ -53,6 +55,12 @@ def test_killed_and_started_again_it_is_byte_identical(varscale, picture_folder:
     assert done.returncode == 0, done.stderr
     assert "14,400 train, 8 val rows of 85 tokens" in done.stdout
     rule = ViewRule(SHAPE.image_size)
-    job = TokeniseJob(Location.of(tmp_path / "images"), tmp_path / "tokenizer.safetensors", rule, VIEWS, seed=0)
+    job = TokeniseJob(
+        ImageSet.read(tmp_path / "images"),
+        TokenizerFile.read(tmp_path / "tokenizer.safetensors"),
+        rule,
+        VIEWS,
+        seed=0,
+    )
     tokenise(job, Location.of(whole), assess)
     assert {p.name: p.read_bytes() for p in killed.iterdir()} == {p.name: p.read_bytes() for p in whole.iterdir()}

@@ -11,6 +11,7 @@ from crafted import TINY
 
 from varscale.data.encoder import TokeniseJob
 from varscale.data.images import ViewRule
+from varscale.data.manifests import ImageSet
 from varscale.data.tokenise import tokenise
 from varscale.evaluate import sample_metrics
 from varscale.evaluate.assessment import assess
@@ -23,6 +24,7 @@ from varscale.metrics.frechet import Moments, frechet_distance
 from varscale.models.sampling import SamplingConfig
 from varscale.models.shapes import VARConfig
 from varscale.models.store import load_model
+from varscale.models.tokenizer_file import TokenizerFile
 from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
 
@@ -34,7 +36,11 @@ SAMPLING = SamplingConfig(1.5, 0, 0.0, 3)
 def setting(image_set: Path, tiny_tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Setting:
     threads = torch.get_num_threads()
     folder = Location.of(tmp_path_factory.mktemp("tokens") / "tokens")
-    tokenise(TokeniseJob(Location.of(image_set), tiny_tokenizer, ViewRule(16), views=0, seed=0), folder, assess)
+    tokenise(
+        TokeniseJob(ImageSet.read(image_set), TokenizerFile.read(tiny_tokenizer), ViewRule(16), views=0, seed=0),
+        folder,
+        assess,
+    )
     torch.set_num_threads(threads)
     return Setting(load_model(tiny_tokenizer, VQVAE).model, folder)
 

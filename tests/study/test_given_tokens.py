@@ -10,6 +10,7 @@ import torch
 from varscale.data.encoder import TokeniseJob
 from varscale.data.images import ViewRule
 from varscale.data.ingest import IngestOptions, ingest
+from varscale.data.manifests import ImageSet
 from varscale.data.schema import read_token_manifest
 from varscale.data.tokenise import tokenise
 from varscale.errors import UserError
@@ -17,6 +18,7 @@ from varscale.evaluate.assessment import assess
 from varscale.locations import Location
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import save_model
+from varscale.models.tokenizer_file import TokenizerFile
 from varscale.models.vqvae import VQVAE
 from varscale.spec.files import load_study
 from varscale.spec.study import Study
@@ -35,11 +37,16 @@ def made(picture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     torch.manual_seed(0)
     model = VQVAE(SHAPE)
     save_model(folder / "tokenizer.safetensors", model, model.state_dict(), {})
-    job = TokeniseJob(Location.of(folder / "images"), folder / "tokenizer.safetensors", ViewRule(16), 2, seed=3)
+    images, tokenizer = files(folder)
+    job = TokeniseJob(images, tokenizer, ViewRule(16), 2, seed=3)
     threads = torch.get_num_threads()
     tokenise(job, Location.of(folder / "tokens"), assess)
     torch.set_num_threads(threads)
     return folder
+
+
+def files(made: Path) -> tuple[ImageSet, TokenizerFile]:
+    return ImageSet.read(made / "images"), TokenizerFile.read(made / "tokenizer.safetensors")
 
 
 def study_of(root: Path, made: Path, *overrides: str) -> Study:
@@ -51,11 +58,11 @@ def study_of(root: Path, made: Path, *overrides: str) -> Study:
 
 def test_a_study_takes_the_tokens_it_names(root: Path, made: Path) -> None:
     study = study_of(root, made)
-    inputs, job = stages.plan_inputs(study, Location.of(made / "images"), made / "tokenizer.safetensors")
-    manifest = read_token_manifest(Location.of(made / "tokens"))
-    assert inputs.tokens_key == manifest.key
     places = Places.of(study, make_store=False)
-    folder, found = stages.prepared_tokens(study, job, places, inputs.tokens_key)
+    manifest = read_token_manifest(Location.of(made / "tokens"))
+    resolved = stages.resolve(study, *files(made), stages.find(study, places.store).tokens)
+    assert resolved.inputs.tokens_key == manifest.key
+    folder, found = stages.tokenise_if_missing(study, resolved, places)
     assert (folder.local, found) == (made / "tokens", manifest)
     assert "6 sizes" in plan_table(study, places)
     assert not places.store.exists()
@@ -64,11 +71,9 @@ def test_a_study_takes_the_tokens_it_names(root: Path, made: Path) -> None:
 def test_encoding_at_every_step_has_another_key_and_tokens_of_validation_alone(root: Path, made: Path) -> None:
     study = study_of(root, made, "data.tokens=null")
     fresh = study_of(root, made, "data.tokens=null", "data.encoding=every_step")
-    (cached, job), (other, its_job) = (
-        stages.plan_inputs(s, Location.of(made / "images"), made / "tokenizer.safetensors") for s in (study, fresh)
-    )
-    assert cached.tokens_key != other.tokens_key
-    assert (job.views, its_job.views) == (2, 0)
+    cached, other = (stages.resolve(each, *files(made), None) for each in (study, fresh))
+    assert cached.inputs.tokens_key != other.inputs.tokens_key
+    assert (cached.job.views, other.job.views) == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,7 @@ def test_tokens_of_another_rule_are_refused_by_plan_and_run(
     with pytest.raises(UserError, match=message):
         plan_table(study, Places.of(study, make_store=False))
     with pytest.raises(UserError, match=message):
-        stages.plan_inputs(study, Location.of(made / "images"), made / "tokenizer.safetensors")
+        stages.find(study, Path(study.store))
 
 
 def test_tokens_of_other_images_or_another_tokenizer_are_refused(

@@ -20,11 +20,13 @@ from varscale.data.encoded import EncodedBatches
 from varscale.data.encoder import TokeniseJob
 from varscale.data.images import ViewRule
 from varscale.data.loader import ImageShards, TokenShards
+from varscale.data.manifests import ImageSet
 from varscale.data.tokenise import tokenise
 from varscale.data.views import TrainingViews
 from varscale.evaluate.assessment import assess
 from varscale.locations import Location
 from varscale.models.store import load_model
+from varscale.models.tokenizer_file import TokenizerFile
 from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
 from varscale.plan.cells import Cell, Inputs, make_plan
@@ -61,7 +63,11 @@ def cell(image_set: Path) -> Cell:
 def tokens(image_set: Path, tiny_tokenizer: Path, cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As many views as epochs."""
     folder, threads = tmp_path_factory.mktemp("tokens") / "tokens", torch.get_num_threads()
-    tokenise(TokeniseJob(Location.of(image_set), tiny_tokenizer, RULE, EPOCHS, cell.seed), Location.of(folder), assess)
+    tokenise(
+        TokeniseJob(ImageSet.read(image_set), TokenizerFile.read(tiny_tokenizer), RULE, EPOCHS, cell.seed),
+        Location.of(folder),
+        assess,
+    )
     torch.set_num_threads(threads)
     return folder
 

@@ -69,6 +69,13 @@ SEED = "seed"
 ENGINE_ZERO_STAGE = "engine.zero_stage"
 RESOURCES_WORLD_SIZE = "resources.world_size"
 
+# Artifacts: files of a run.
+MODEL_FILE = "model.safetensors"
+MODEL_FOLDER = "checkpoint"
+GRID_FILE = "samples.png"
+GRID_FOLDER = "samples"
+RECONSTRUCTIONS_FILE = "reconstructions.png"
+
 # Tags.
 TAG_KIND = "kind"
 TAG_RUN_KEY = "run_key"

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -22,13 +21,13 @@ from varscale.data.assembly import Assembly
 from varscale.data.cache import CACHE_BYTES
 from varscale.data.images import ImageError, ViewRule, random_crop, resized, validation_view
 from varscale.data.loader import ImageShards
+from varscale.data.manifests import ImageSet
 from varscale.data.schema import Shard, token_schema
 from varscale.device import best_device
 from varscale.errors import UserError
-from varscale.locations import Location
 from varscale.metrics.pictures import to_tensor
-from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import load_model
+from varscale.models.tokenizer_file import TokenizerFile
 from varscale.models.vqvae import VQVAE
 from varscale.spec.marks import CONTENT, WHERE
 
@@ -48,15 +47,12 @@ shards. Given from above: judging is no business of the data."""
 class TokeniseJob:
     """What is encoded, and how."""
 
-    images: Annotated[Location, CONTENT]
-    """Image shards."""
-    tokenizer: Annotated[Path, CONTENT]
+    images: Annotated[ImageSet, CONTENT]
+    tokenizer: Annotated[TokenizerFile, CONTENT]
     rule: ViewRule
     views: int
     """Augmented views of each training image; 0 leaves that split out. A validation image has one, its centre."""
     seed: int
-    patch_nums: Annotated[tuple[int, ...], CONTENT] = VQVAEConfig.patch_nums
-    """Scales of a released tokenizer, whose file does not tell."""
     cpus_per_actor: Annotated[int, WHERE] = 1
     gpus_per_actor: Annotated[float, WHERE] = 0
     """A fraction lets several actors share a GPU."""
@@ -64,12 +60,12 @@ class TokeniseJob:
     """Most that a node's copies of shards in object storage may take."""
 
     def views_of(self, split: str) -> int:
-        """Views an image of this split."""
+        """Number of views per image of this split."""
         return self.views if split == "train" else 1
 
 
 @dataclass(frozen=True)
-class Part:
+class TokenPart:
     """Images ``start`` … ``stop``-1 of a split, and the shard they become, or ``ASSESSMENT``."""
 
     file: str
@@ -78,7 +74,7 @@ class Part:
     stop: int
 
 
-class Encoder:
+class PartEncoder:
     """Makes parts, one after another; a Ray actor, or where Ray is down a plain object."""
 
     def __init__(self, job: TokeniseJob, assembly: Assembly, assess: Assess) -> None:
@@ -91,9 +87,10 @@ class Encoder:
     @cached_property
     def _model(self) -> VQVAE:
         """Loaded by the first part, not by the constructor, whose errors Ray would bury."""
-        return load_model(self._job.tokenizer, VQVAE, self._job.patch_nums).model.to(self._device)
+        tokenizer = self._job.tokenizer
+        return load_model(tokenizer.path, VQVAE, tokenizer.cfg.patch_nums).model.to(self._device)
 
-    def make(self, part: Part) -> dict[str, Any]:
+    def make(self, part: TokenPart) -> dict[str, Any]:
         """Write a part's files, then its receipt; return the receipt: each file as a ``Shard``.
 
         Raises:
@@ -110,9 +107,9 @@ class Encoder:
         self._assembly.note(part.file, receipt)
         return receipt
 
-    def _shard(self, part: Part) -> bytes:
+    def _shard(self, part: TokenPart) -> bytes:
         """The content of a shard: one record batch."""
-        images = ImageShards(self._job.images, part.split, part.start, part.stop, self._job.cache_bytes)
+        images = ImageShards(self._job.images.folder, part.split, part.start, part.stop, self._job.cache_bytes)
         views = self._job.views_of(part.split)
         tokens = np.concatenate([self._tokens(pixels) for pixels in one_ahead(self._pixels(images, part))])
         keys = [images.key(row) for row in range(len(images))]
@@ -133,7 +130,7 @@ class Encoder:
         with torch.inference_mode():
             return self._model.tokens(to_tensor(pixels).to(self._device)).cpu().numpy().astype(np.uint16)
 
-    def _pixels(self, images: ImageShards, part: Part) -> Iterator[np.ndarray]:
+    def _pixels(self, images: ImageShards, part: TokenPart) -> Iterator[np.ndarray]:
         """Views uint8 [≤ batch, 3, S, S] of a part's images, in order."""
         at_once = max(1, self._batch // self._job.views_of(part.split))
         for first in range(0, len(images), at_once):
@@ -155,8 +152,8 @@ class Encoder:
         key = images.key(row)
         return np.stack([random_crop(image, job.rule, job.seed, key, view) for view in range(job.views)])
 
-    def _assessment(self, part: Part) -> dict[str, bytes]:
-        images = ImageShards(self._job.images, part.split, cache_bytes=self._job.cache_bytes)
+    def _assessment(self, part: TokenPart) -> dict[str, bytes]:
+        images = ImageShards(self._job.images.folder, part.split, cache_bytes=self._job.cache_bytes)
         return self._assess(self._model, images, self._job.rule, one_ahead(self._pixels(images, part)))
 
 

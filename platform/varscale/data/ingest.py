@@ -70,7 +70,7 @@ class IngestOptions:
 
 
 @dataclass(frozen=True)
-class Part:
+class ImagePart:
     """One shard to be made: rows ``start`` … ``stop``-1 of the source's listing."""
 
     file: str
@@ -81,12 +81,12 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Job:
-    """An ingest that has its destination; what all parts share."""
+class IngestJob:
+    """An ingest that has its destination; what all its parts share."""
 
     source: Source
     name: str
-    """Of the source."""
+    """Name of the source."""
     assembly: Assembly
     options: IngestOptions
     key: str
@@ -124,24 +124,30 @@ def ingest(source: str | Path | Location, dest: str | Path | Location, options: 
         UserError: unusable source or destination, no usable image in a split, or, under ``strict``, an unusable image.
         EnvironmentalError: the destination cannot be written.
     """
-    return make(begin(source, dest, options))
+    return finish_ingest(begin_ingest(source, dest, options))
 
 
-def begin(source: str | Path | Location, dest: str | Path | Location, options: IngestOptions) -> Job:
-    """List the source and claim the destination; raises as :func:`ingest`."""
+def begin_ingest(
+    source: str | Path | Location, dest: str | Path | Location, options: IngestOptions, opened: Source | None = None
+) -> IngestJob:
+    """List the source and claim the destination; raises as :func:`ingest`.
+
+    Args:
+        opened: the listing of ``source``, if it was made before.
+    """
     place, folder = Location.of(source), Location.of(dest)
     check_apart(place, folder)
-    opened = open_source(place, options.val_fraction)
+    opened = opened or open_source(place, options.val_fraction)
     for note in opened.notes:
         say(note)
     key = image_key(options.recorded(), ImageManifest.model_fields["format"].default, opened.digest())
     finished = read_image_manifest(folder) if (folder / MANIFEST).is_file() else None
     if finished is None or finished.key != key:
-        return Job(opened, place.name, Assembly.begin(folder, key), options, key, None)
+        return IngestJob(opened, place.name, Assembly.begin(folder, key), options, key, None)
     _check_finished(folder, finished, options)
     clear(folder)
     say(f"{folder}: holds just these images already; nothing to do")
-    return Job(opened, place.name, Assembly(folder), options, key, finished)
+    return IngestJob(opened, place.name, Assembly(folder), options, key, finished)
 
 
 def _check_finished(folder: Location, manifest: ImageManifest, options: IngestOptions) -> None:
@@ -157,18 +163,18 @@ def _check_finished(folder: Location, manifest: ImageManifest, options: IngestOp
         raise UserError(f"{folder}: made before with {manifest.rejected:,} images left out, see {REJECTS} there")
 
 
-def make(job: Job) -> ImageManifest:
+def finish_ingest(job: IngestJob) -> ImageManifest:
     """Make what is missing; raises as :func:`ingest`."""
     if job.finished:
         return job.finished
-    made = _made(job, plan_parts(job))
+    made = _make_missing(job, plan_parts(job))
     _write_rejects(job.assembly.dest, made)
     manifest = _manifest(job, made)
     job.assembly.finish(manifest)
     return manifest
 
 
-def plan_parts(job: Job) -> list[Part]:
+def plan_parts(job: IngestJob) -> list[ImagePart]:
     """The shards to make, in order: from the listing and, under ``size``, a pilot that is the same every time."""
     parts = []
     for split, start, stop in _ranges(job.source):
@@ -178,7 +184,7 @@ def plan_parts(job: Job) -> list[Part]:
         group_rows = min(max(GROUP_ROWS[0], int(GROUP_BYTES / mean)), GROUP_ROWS[1])
         for number, first in enumerate(range(start, stop, shard_rows)):
             last = min(first + shard_rows, stop)
-            parts.append(Part(f"{split}-{number:05d}.parquet", split, first, last, group_rows))
+            parts.append(ImagePart(f"{split}-{number:05d}.parquet", split, first, last, group_rows))
     return parts
 
 
@@ -189,7 +195,7 @@ def _ranges(source: Source) -> list[tuple[str, int, int]]:
     return [(split, end - counts[split], end) for split, end in zip(SPLITS, ends, strict=True)]
 
 
-def _mean_bytes(job: Job, start: int, stop: int) -> float:
+def _mean_bytes(job: IngestJob, start: int, stop: int) -> float:
     """Bytes that an image of these rows will take, at least 1."""
     if job.options.size is not None and stop > start:
         run = min(PILOT_RUN, stop - start)
@@ -200,7 +206,7 @@ def _mean_bytes(job: Job, start: int, stop: int) -> float:
     return max(1.0, pc.mean(job.source.listing["size"].slice(start, stop - start)).as_py() or 0)
 
 
-def _pilot(job: Job, rows: tuple[int, int]) -> list[int]:
+def _pilot(job: IngestJob, rows: tuple[int, int]) -> list[int]:
     """Bytes of each of these images, re-encoded."""
     sizes = []
     for encoded in job.source.read(*rows):
@@ -209,8 +215,8 @@ def _pilot(job: Job, rows: tuple[int, int]) -> list[int]:
     return sizes
 
 
-def _made(job: Job, parts: list[Part]) -> list[tuple[Part, Receipt]]:
-    """Receipts of all parts, in their order; what has none yet is made now."""
+def _make_missing(job: IngestJob, parts: list[ImagePart]) -> list[tuple[ImagePart, Receipt]]:
+    """Make the parts that have no receipt yet; return the receipts of all, in their order."""
     sizes = job.assembly.dest.files()
     receipts = {name: Receipt(**facts) for name, facts in job.assembly.receipts().items()}
     noted = {name: it for name, it in receipts.items() if sizes.get(name, 0) == (it.bytes if it.rows else 0)}
@@ -227,7 +233,7 @@ def _made(job: Job, parts: list[Part]) -> list[tuple[Part, Receipt]]:
     return [(part, noted[part.file]) for part in parts]
 
 
-def _make_shard(job: Job, part: Part) -> Receipt:
+def _make_shard(job: IngestJob, part: ImagePart) -> Receipt:
     """Write one shard and its receipt."""
     receipt = Receipt(counts=[0] * len(job.source.classes))
     shard = job.assembly.dest / part.file
@@ -257,7 +263,7 @@ def _write_rows(sink: _Sink, rows: Iterator[tuple[Any, ...]], group_rows: int) -
             writer.write_table(pa.table(arrays, schema=IMAGE_SCHEMA), row_group_size=group_rows)
 
 
-def _rows(job: Job, part: Part, receipt: Receipt) -> Iterator[tuple[Any, ...]]:
+def _rows(job: IngestJob, part: ImagePart, receipt: Receipt) -> Iterator[tuple[Any, ...]]:
     """A shard's rows in the order of the schema; each is counted in the receipt, or its reject."""
     listed = job.source.listing.slice(part.start, part.stop - part.start)
     names = zip(listed["key"].to_pylist(), listed["label"].to_pylist(), strict=True)
@@ -337,7 +343,7 @@ class _Sink:
         """The stream is closed by who opened it."""
 
 
-def _write_rejects(dest: Location, made: list[tuple[Part, Receipt]]) -> None:
+def _write_rejects(dest: Location, made: list[tuple[ImagePart, Receipt]]) -> None:
     """List what was left out in ``rejects.csv``, if anything was, and sum it up on stderr."""
     rejects = [(key, part.split, *why) for part, receipt in made for key, *why in receipt.rejects]
     if rejects:
@@ -351,7 +357,7 @@ def _write_rejects(dest: Location, made: list[tuple[Part, Receipt]]) -> None:
         say(f"left out: {len(rejects):,} images ({shown}{more}); each has a line in {dest / REJECTS}")
 
 
-def _manifest(job: Job, made: list[tuple[Part, Receipt]]) -> ImageManifest:
+def _manifest(job: IngestJob, made: list[tuple[ImagePart, Receipt]]) -> ImageManifest:
     splits: dict[str, tuple[Shard, ...]] = {}
     counts: dict[str, tuple[int, ...]] = {}
     for split in SPLITS:

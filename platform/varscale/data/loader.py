@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from varscale.data.cache import CACHE_BYTES, LocalShards
 from varscale.data.checksums import Checksums
+from varscale.data.manifests import ImageSet
 from varscale.data.opening import (
     check_labels,
     first_rows,
@@ -47,22 +48,21 @@ KEPT_GROUPS = 4
 """Row groups of images kept decoded: readers in order stay within two, a few threads that run apart in four."""
 
 
-def check_sides(folder: str | Path | Location, split: str, side: int) -> None:
+def check_sides(images: ImageSet, split: str, side: int) -> None:
     """Refuse image shards that would have to be enlarged: what is reconstructed would not be what was stored.
 
     Raises:
         UserError: naming the first image whose shorter side is below ``side`` pixels.
     """
-    place = Location.of(folder)
-    shards = shards_of(read_image_manifest(place), split, place)
-    local = LocalShards(place, CACHE_BYTES)
+    shards = shards_of(images.manifest, split, images.folder)
+    local = LocalShards(images.folder, CACHE_BYTES)
     local.fetch(shards, shards)
     for table in read_columns(local, shards, ["key", "width", "height"]):
         shorter = np.minimum(table["width"].to_numpy(), table["height"].to_numpy())
         small = np.flatnonzero(shorter < side)
         if len(small):
             key, found = table["key"][int(small[0])], shorter[small[0]]
-            raise UserError(f"{folder}: '{key}' is {found} px wide or high; wanted at least {side} px")
+            raise UserError(f"{images.folder}: '{key}' is {found} px wide or high; wanted at least {side} px")
 
 
 class ImageShards:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from varscale.data.assembly import PLAN, UNFINISHED, Assembly
 from varscale.data.schema import (
@@ -24,6 +26,26 @@ READERS: dict[str, Callable[[Location], ImageManifest | TokenManifest]] = {
 }
 
 
+@dataclass(frozen=True)
+class ImageSet:
+    """An image data set whose manifest was read. Picklable."""
+
+    folder: Location
+    manifest: ImageManifest
+
+    @staticmethod
+    def read(folder: str | Path | Location) -> ImageSet:
+        """The data set in ``folder``.
+
+        Raises:
+            UserError: none is there, or an unfinished one, or one of an unknown format.
+        """
+        place = Location.of(folder)
+        if not (place / MANIFEST).is_file() and _has_begun(place):
+            raise UserError(_without_manifest(place))
+        return ImageSet(place, read_image_manifest(place))
+
+
 def read_manifest(dest: Location) -> ImageManifest | TokenManifest:
     """The manifest at ``dest``, whatever it describes.
 
@@ -41,16 +63,6 @@ def read_manifest(dest: Location) -> ImageManifest | TokenManifest:
     if found not in READERS:
         raise UserError(f"{path}: field 'format': {found!r} is not known; allowed {', '.join(READERS)}")
     return READERS[found](dest)
-
-
-def check_not_unfinished(dest: Location) -> None:
-    """Say of a data set without manifest that it only has to be finished.
-
-    Raises:
-        UserError: an unfinished data set is here.
-    """
-    if not (dest / MANIFEST).is_file() and _has_begun(dest):
-        raise UserError(_without_manifest(dest))
 
 
 def _has_begun(dest: Location) -> bool:

@@ -18,24 +18,18 @@ import ray
 
 from varscale import identity
 from varscale.data.assembly import Assembly, clear
-from varscale.data.encoder import ASSESSMENT, Assess, Encoder, Part, TokeniseJob
-from varscale.data.manifests import check_not_unfinished
+from varscale.data.encoder import ASSESSMENT, Assess, PartEncoder, TokeniseJob, TokenPart
 from varscale.data.opening import check_labels, parquet_file, unreadable
 from varscale.data.parallel import each
 from varscale.data.schema import (
     MANIFEST,
     SPLITS,
-    ImageManifest,
     Shard,
     TokenManifest,
-    read_image_manifest,
     read_token_manifest,
 )
 from varscale.errors import UserError
 from varscale.locations import Location
-from varscale.models.shapes import VQVAEConfig
-from varscale.models.store import Loaded, load_model
-from varscale.models.vqvae import VQVAE
 from varscale.progress import Progress, say
 
 SHARD_BYTES = 64 * 2**20
@@ -50,20 +44,18 @@ FEWEST_VALIDATION = 2
 """Images whose features have a covariance."""
 
 
-def token_key(job: TokeniseJob, data_fingerprint: str, tokenizer: Loaded[VQVAE]) -> str:
+def token_key(job: TokeniseJob) -> str:
     """Digest of everything the tokens depend on."""
-    layout, cfg = TokenManifest.model_fields["format"].default, tokenizer.model.cfg
-    return identity.token_key(job, layout, data_fingerprint, tokenizer.fingerprint, cfg.patch_nums)
+    layout, tokenizer = TokenManifest.model_fields["format"].default, job.tokenizer
+    data = job.images.manifest.fingerprint
+    return identity.token_key(job, layout, data, tokenizer.fingerprint, tokenizer.cfg.patch_nums)
 
 
 @dataclass(frozen=True)
-class Begun:
+class TokensBegun:
     """Tokens that have their destination."""
 
-    images: ImageManifest
-    cfg: VQVAEConfig
-    """Of the tokenizer."""
-    tokenizer_fingerprint: str
+    job: TokeniseJob
     key: str
     assembly: Assembly
     finished: TokenManifest | None
@@ -74,66 +66,62 @@ def tokenise(job: TokeniseJob, dest: Location, assess: Assess) -> TokenManifest:
     """Encode all images into ``dest``, unless it holds just these tokens already, with the files of ``assess`` beside.
 
     Raises:
-        UserError: unusable images or tokenizer, the two do not fit each other, or ``dest`` holds something else.
+        UserError: unusable images, images and tokenizer do not fit each other, or ``dest`` holds something else.
         EnvironmentalError: ``dest`` cannot be written.
     """
-    begun = begin(job, dest)
-    return begun.finished or make(job, begun, assess)
+    return finish_tokens(begin_tokens(job, dest), assess)
 
 
-def begin(job: TokeniseJob, dest: Location) -> Begun:
+def begin_tokens(job: TokeniseJob, dest: Location) -> TokensBegun:
     """Compare images and tokenizer, and claim the destination; raises as :func:`tokenise`."""
-    check_not_unfinished(job.images)
-    images = read_image_manifest(job.images)
-    tokenizer = load_model(job.tokenizer, VQVAE, job.patch_nums)
-    cfg = tokenizer.model.cfg
-    _check_tokenizer(job, cfg)
-    key = token_key(job, images.fingerprint, tokenizer)
+    _check_tokenizer(job)
+    key = token_key(job)
     finished = _finished(dest, key)
-    assembly = Assembly(dest) if finished else Assembly.begin(dest, key)
-    return Begun(images, cfg, tokenizer.fingerprint, key, assembly, finished)
+    return TokensBegun(job, key, Assembly(dest) if finished else Assembly.begin(dest, key), finished)
 
 
-def make(job: TokeniseJob, begun: Begun, assess: Assess) -> TokenManifest:
+def finish_tokens(begun: TokensBegun, assess: Assess) -> TokenManifest:
     """Make what is missing; raises as :func:`tokenise`."""
-    images, cfg, assembly = begun.images, begun.cfg, begun.assembly
+    if begun.finished:
+        return begun.finished
+    job, assembly = begun.job, begun.assembly
     try:
-        _check_images(job, images)
+        _check_images(job)
     except UserError:
         if not assembly.receipts():
             clear(assembly.dest)  # so that mended images, which are others, may become tokens here
         raise
-    receipts = _made(job, assembly, make_parts(job, images, cfg), assess)
+    receipts = _make_missing(job, assembly, plan_token_parts(job), assess)
     manifest = TokenManifest(
-        classes=images.classes,
+        classes=job.images.manifest.classes,
         splits={split: _shards(receipts, split) for split in SPLITS},
         views={split: job.views_of(split) for split in SPLITS},
-        vocab_size=cfg.vocab_size,
-        patch_nums=cfg.patch_nums,
+        vocab_size=job.tokenizer.cfg.vocab_size,
+        patch_nums=job.tokenizer.cfg.patch_nums,
         image_size=job.rule.size,
         resize_ratio=job.rule.resize_ratio,
         flip=job.rule.flip,
         seed=job.seed,
-        data_fingerprint=images.fingerprint,
-        tokenizer_fingerprint=begun.tokenizer_fingerprint,
+        data_fingerprint=job.images.manifest.fingerprint,
+        tokenizer_fingerprint=job.tokenizer.fingerprint,
         key=begun.key,
     )
     assembly.finish(manifest)
     return manifest
 
 
-def make_parts(job: TokeniseJob, images: ImageManifest, cfg: VQVAEConfig) -> list[Part]:
+def plan_token_parts(job: TokeniseJob) -> list[TokenPart]:
     """The assessment, then the shards to make: a function of the images' number and their views alone."""
-    length = sum(p * p for p in cfg.patch_nums)
-    parts = [Part(ASSESSMENT, "val", 0, images.rows("val"))]
+    images, length = job.images.manifest, sum(p * p for p in job.tokenizer.cfg.patch_nums)
+    parts = [TokenPart(ASSESSMENT, "val", 0, images.rows("val"))]
     for split in SPLITS:
         rows, views = images.rows(split), job.views_of(split)
         if not views:
             continue
         at_most = SHARD_BYTES // (views * (2 * length + ROW_OVERHEAD))
-        images_a_shard = max(1, min(at_most, rows // FEWEST_PARTS))
-        for number, start in enumerate(range(0, rows, images_a_shard)):
-            parts.append(Part(f"{split}-{number:05d}.arrow", split, start, min(start + images_a_shard, rows)))
+        images_per_shard = max(1, min(at_most, rows // FEWEST_PARTS))
+        for number, start in enumerate(range(0, rows, images_per_shard)):
+            parts.append(TokenPart(f"{split}-{number:05d}.arrow", split, start, min(start + images_per_shard, rows)))
     return parts
 
 
@@ -148,8 +136,8 @@ def _finished(dest: Location, key: str) -> TokenManifest | None:
     return manifest
 
 
-def _made(job: TokeniseJob, assembly: Assembly, parts: list[Part], assess: Assess) -> dict[str, Any]:
-    """Receipts of all parts by name, made now where missing; tells how far it is."""
+def _make_missing(job: TokeniseJob, assembly: Assembly, parts: list[TokenPart], assess: Assess) -> dict[str, Any]:
+    """Make the parts that have no receipt yet, and tell how far it is; return the receipts of all, by name."""
     there = assembly.dest.files()
     receipts = {
         name: receipt
@@ -160,14 +148,14 @@ def _made(job: TokeniseJob, assembly: Assembly, parts: list[Part], assess: Asses
     views = {part: 0 if part.file == ASSESSMENT else _view_count(job, part) for part in parts}
     total = sum(views.values())
     progress = Progress("tokens", total, "views", total - sum(views[part] for part in missing))
-    for part, receipt in _run(job, assembly, missing, assess):
+    for part, receipt in _make_parts(job, assembly, missing, assess):
         receipts[part.file] = receipt
         progress.advance(views[part])
     progress.close()
     return receipts
 
 
-def _view_count(job: TokeniseJob, part: Part) -> int:
+def _view_count(job: TokeniseJob, part: TokenPart) -> int:
     return (part.stop - part.start) * job.views_of(part.split)
 
 
@@ -176,19 +164,19 @@ def _shards(receipts: dict[str, Any], split: str) -> tuple[Shard, ...]:
     return tuple(Shard(**receipts[name][name]) for name in names)
 
 
-def _run(
-    job: TokeniseJob, assembly: Assembly, parts: list[Part], assess: Assess
-) -> Iterator[tuple[Part, dict[str, Any]]]:
+def _make_parts(
+    job: TokeniseJob, assembly: Assembly, parts: list[TokenPart], assess: Assess
+) -> Iterator[tuple[TokenPart, dict[str, Any]]]:
     """Make parts, in the order in which they end: by as many actors as fit, or here where Ray is down."""
     if not ray.is_initialized():
-        encoder = Encoder(job, assembly, assess)
+        encoder = PartEncoder(job, assembly, assess)
         for part in parts:
             yield part, encoder.make(part)
         return
-    actor = ray.remote(num_cpus=job.cpus_per_actor, num_gpus=job.gpus_per_actor)(Encoder)
+    actor = ray.remote(num_cpus=job.cpus_per_actor, num_gpus=job.gpus_per_actor)(PartEncoder)
     idle = [actor.remote(job, assembly, assess) for _ in range(min(_actors_that_fit(job), len(parts)))]
     waiting = list(reversed(parts))
-    running: dict[Any, tuple[Any, Part]] = {}
+    running: dict[Any, tuple[Any, TokenPart]] = {}
     while waiting or running:
         while waiting and idle:
             encoder, part = idle.pop(), waiting.pop()
@@ -216,11 +204,12 @@ def _times(wanted: dict[str, float], offered: dict[str, float]) -> int:
     return min(math.floor(offered.get(kind, 0) / share + 1e-6) for kind, share in wanted.items() if share)
 
 
-def _check_tokenizer(job: TokeniseJob, cfg: VQVAEConfig) -> None:
+def _check_tokenizer(job: TokeniseJob) -> None:
+    path, cfg = job.tokenizer.path, job.tokenizer.cfg
     if cfg.image_size != job.rule.size:
-        raise UserError(f"{job.tokenizer}: made for {cfg.image_size} px images; data.image_size is {job.rule.size}")
+        raise UserError(f"{path}: made for {cfg.image_size} px images; data.image_size is {job.rule.size}")
     if cfg.vocab_size > LARGEST_VOCABULARY:
-        raise UserError(f"{job.tokenizer}: has {cfg.vocab_size:,} codes; token shards hold {LARGEST_VOCABULARY:,}")
+        raise UserError(f"{path}: has {cfg.vocab_size:,} codes; token shards hold {LARGEST_VOCABULARY:,}")
 
 
 @dataclass(frozen=True)
@@ -233,25 +222,26 @@ class _Small:
     side: int
 
 
-def _check_images(job: TokeniseJob, manifest: ImageManifest) -> None:
+def _check_images(job: TokeniseJob) -> None:
     """Read every image shard once before hours of work; tell of images smaller than the view.
 
     Raises:
         UserError: a shard that is not what the manifest says; too few images; most of them smaller than the view.
     """
+    folder, manifest = job.images.folder, job.images.manifest
     fewest = {"train": 1, "val": FEWEST_VALIDATION}
     for split in SPLITS:
         rows = sum(shard.rows for shard in manifest.splits.get(split, ()))
         if rows < fewest[split]:
-            raise UserError(f"{job.images}: split '{split}' has {rows} images; wanted at least {fewest[split]}")
+            raise UserError(f"{folder}: split '{split}' has {rows} images; wanted at least {fewest[split]}")
     shards = [shard for split in SPLITS if job.views_of(split) for shard in manifest.splits[split]]
-    shared = (job.images, job.rule.size, len(manifest.classes))
+    shared = (folder, job.rule.size, len(manifest.classes))
     small = [found for _, found in each(_check_shard, shared, shards) if found.images]
     count, total = sum(found.images for found in small), sum(shard.rows for shard in shards)
     if count:
         least = min(small, key=lambda found: (found.side, found.example))
         text = (
-            f"{job.images}: {count:,} of {total:,} images are smaller than the view of {job.rule.size} px, e.g."
+            f"{folder}: {count:,} of {total:,} images are smaller than the view of {job.rule.size} px, e.g."
             f" '{least.example}' with a shorter side of {least.side} px"
         )
         if 2 * count > total:

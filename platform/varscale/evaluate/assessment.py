@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from lawfit.records import schema
 from varscale.data.images import ViewRule
 from varscale.data.loader import ImageShards
 from varscale.data.views import shown_views
@@ -16,7 +17,6 @@ from varscale.metrics.features import own_features
 from varscale.models.vqvae import VQVAE
 
 QUALITY = "quality.json"
-PICTURE = "reconstructions.png"
 
 
 def assess(model: VQVAE, images: ImageShards, rule: ViewRule, batches: Iterator[np.ndarray]) -> dict[str, bytes]:
@@ -31,5 +31,5 @@ def assess(model: VQVAE, images: ImageShards, rule: ViewRule, batches: Iterator[
     return {
         REFERENCE: quality.reference.to_bytes(),
         QUALITY: readable_json(quality.facts()),
-        PICTURE: scale_grid(model, shown_views(images, rule), device),
+        schema.RECONSTRUCTIONS_FILE: scale_grid(model, shown_views(images, rule), device),
     }

@@ -13,6 +13,7 @@ import torch
 from lawfit.records import schema
 from varscale.data.images import ViewRule
 from varscale.data.loader import ImageShards, check_sides
+from varscale.data.manifests import ImageSet
 from varscale.data.views import shown_views, validation_batches
 from varscale.device import best_device
 from varscale.errors import UserError
@@ -99,7 +100,7 @@ def evaluate_tokenizer(tokenizer: Path, images: Path, question: Question) -> Ans
     device = best_device(1)
     model = loaded.model.to(device)
     space = _space(model, question, device)
-    check_sides(images, question.split, model.cfg.image_size)
+    check_sides(ImageSet.read(images), question.split, model.cfg.image_size)
     shards = ImageShards(images, question.split)
     rule = ViewRule(model.cfg.image_size, _resize_ratio(loaded, question))
     count = min(question.images or len(shards), len(shards))

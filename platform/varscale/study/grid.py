@@ -19,7 +19,7 @@ from varscale.spec.study import Study
 from varscale.study.placement import Wave, cluster_resources, waves
 from varscale.study.places import Places
 from varscale.study.watch import GridState, Ticker
-from varscale.train.cell.worker import GRID_FILE, MODEL_FILE, CellJob, run_rank
+from varscale.train.cell.worker import CellJob, run_rank
 from varscale.train.launch import Workers, launch
 
 TRIAL_MEMORY = 64 * 2**20
@@ -89,8 +89,8 @@ def _trial(config: dict[str, str], grid: Grid) -> None:
         reason = f"diverged: {broken} is {final.get(broken)}; a lower optimizer.peak_lr may help"
         records.fail(run_id, reason)
         return
-    records.log_files(run_id, [job.output / MODEL_FILE], "checkpoint")
-    records.log_files(run_id, [job.output / GRID_FILE], "samples")
+    records.log_files(run_id, [job.output / schema.MODEL_FILE], schema.MODEL_FOLDER)
+    records.log_files(run_id, [job.output / schema.GRID_FILE], schema.GRID_FOLDER)
     records.close(run_id, schema.STATE_FINISHED)
 
 

@@ -84,8 +84,13 @@ class Places:
         return self.store / "runs" / self.study / f"{cell.name}-{cell.run_key[:8]}"
 
     @property
+    def keys(self) -> Path:
+        """File of the keys under which the study, in each of its wordings, was run."""
+        return self.store / "studies" / f"{self.study}.json"
+
+    @property
     def checkpoints(self) -> Path:
-        """Ray Train's storage: a folder a run key, with ``step_…`` folders inside."""
+        """Ray Train's storage: one folder per run key, with ``step_…`` folders inside."""
         return self.store / "checkpoints" / self.study
 
     def tokenizer_checkpoints(self, output: Path) -> Path:

@@ -37,10 +37,11 @@ def plan_table(study: Study, places: Places) -> str:
     Raises:
         UserError: as for a run: the plan is the same.
     """
-    cells = make_plan(study, stages.expected_inputs(study, places.store))
+    found = stages.find(study, places.store)
+    cells = make_plan(study, found.expected_inputs)
     check_frontier(cells)
     rate = matrix_product_rate()
-    encoding = encoding_flops(stages.tokenizer_shape(study)) if study.data.encoding == "every_step" else 0
+    encoding = encoding_flops(found.shape) if study.data.encoding == "every_step" else 0
     head = (
         f"{'cell':<8}{'N paper':>13}{'N exact':>13}{'width':>7}{'steps':>8}{'batch':>7}{'lr':>10}"
         f"{'tokens':>10}{'FLOPs':>10}{'executed':>10}{'workers':>9}{'ZeRO':>6}{'MiB':>8}{'time':>9}"

@@ -10,28 +10,12 @@ import lawfit
 from lawfit.records import schema
 from lawfit.report import page as lawfit_report
 from varscale.errors import EnvironmentalError, UserError
-from varscale.evaluate.assessment import PICTURE
 from varscale.spec.study import Study
 from varscale.storage import write_json
-from varscale.study import stages
 from varscale.study.places import Places
-from varscale.tracking import find_study, new_client
-from varscale.train.cell.worker import GRID_FILE
+from varscale.tracking import new_client
 
 LAWS_FILE = "laws.json"
-
-
-def recorded_parent(study: Study, places: Places) -> str:
-    """MLflow run of the study as its file stands.
-
-    Raises:
-        UserError: it has none.
-    """
-    key = stages.known_key(study, places.store)
-    parent = find_study(places.tracking_uri, study.name, key)
-    if parent is None:
-        raise UserError(f"study {study.name}: no records of it as it stands in {places.tracking_uri}; run it first")
-    return parent
 
 
 def write_study_report(study: Study, places: Places, parent: str) -> Path:
@@ -54,10 +38,12 @@ def write_study_report(study: Study, places: Places, parent: str) -> Path:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         samples = {
-            str(run.run_name): _fetch(client, str(run.run_id), f"samples/{GRID_FILE}", scratch / str(run.run_id))
+            str(run.run_name): _fetch(
+                client, str(run.run_id), f"{schema.GRID_FOLDER}/{schema.GRID_FILE}", scratch / str(run.run_id)
+            )
             for run in records.finished.itertuples()
         }
-        picture = _fetch(client, records.parent_run_id, PICTURE, scratch)
+        picture = _fetch(client, records.parent_run_id, schema.RECONSTRUCTIONS_FILE, scratch)
         path = lawfit_report.write_report(
             records,
             results,

@@ -15,7 +15,7 @@ from lawfit.records import schema
 from varscale.data.encoded import FreshCrops
 from varscale.data.schema import TokenManifest
 from varscale.errors import EnvironmentalError, UserError
-from varscale.evaluate.assessment import PICTURE, QUALITY
+from varscale.evaluate.assessment import QUALITY
 from varscale.evaluate.sample import GRID_CLASSES
 from varscale.identity import former_study_key, study_key
 from varscale.locations import Location
@@ -27,6 +27,7 @@ from varscale.study import stages
 from varscale.study.grid import Grid, run_grid
 from varscale.study.placement import check_fit, cluster_resources
 from varscale.study.places import Places
+from varscale.study.recorded import note_key
 from varscale.study.report import write_study_report
 from varscale.train.cell.worker import CellJob
 
@@ -45,7 +46,7 @@ class Timing:
         self._since = now
 
     def table(self) -> str:
-        """One line a stage."""
+        """One line per stage."""
         rows = [f"  {name:<10} {clock(seconds):>8}" for name, seconds in self.stages.items()]
         return "\n".join([*rows, f"  {'total':<10} {clock(sum(self.stages.values())):>8}"])
 
@@ -69,7 +70,7 @@ class Prepared:
     tokens: Location
     manifest: TokenManifest
     crops: FreshCrops | None
-    """Of what training encodes at every step, if it does."""
+    """What training encodes at every step; None: it reads tokens."""
 
 
 def prepare(study: Study, places: Places, git_commit: str, timing: Timing | None = None) -> Prepared:
@@ -80,22 +81,23 @@ def prepare(study: Study, places: Places, git_commit: str, timing: Timing | None
     """
     timing = timing or Timing()
     offered = cluster_resources()
-    expected = make_plan(study, stages.expected_inputs(study, places.store))
+    found = stages.find(study, places.store)
+    expected = make_plan(study, found.expected_inputs)
     check_fit(expected, offered)  # before hours of work, not after
     check_frontier(expected)
-    images = stages.prepared_images(study.data, places.store)
-    stages.check_given_tokens(study, places.store)
+    images = stages.ingest_if_missing(study.data, found.images)
+    stages.check_tokens(study, found.tokens, images, found.tokenizer)
     timing.ended("data")
-    tokenizer = stages.prepared_tokenizer(study, images, places, git_commit)
+    tokenizer = stages.train_tokenizer_if_missing(study, images, found.tokenizer, places, git_commit)
     timing.ended("tokenizer")
-    inputs, job = stages.plan_inputs(study, images, tokenizer)
-    if not stages.trained_on(tokenizer, images):
-        say(f"tokenizer: {tokenizer} was trained on other images; the report shows what it makes of these")
-    cells = make_plan(study, inputs)
-    tokens, manifest = stages.prepared_tokens(study, job, places, inputs.tokens_key)
-    crops = FreshCrops(job.images, job.rule) if study.data.encoding == "every_step" else None
+    if tokenizer.facts.get("data_fingerprint") != images.manifest.fingerprint:
+        say(f"tokenizer: {tokenizer.path} was trained on other images; the report shows what it makes of these")
+    resolved = stages.resolve(study, images, tokenizer, found.tokens)
+    cells = make_plan(study, resolved.inputs)
+    tokens, manifest = stages.tokenise_if_missing(study, resolved, places)
+    crops = FreshCrops(images.folder, resolved.job.rule) if study.data.encoding == "every_step" else None
     timing.ended("tokens")
-    return Prepared(inputs, cells, tokenizer, tokens, manifest, crops)
+    return Prepared(resolved.inputs, cells, tokenizer.path, tokens, manifest, crops)
 
 
 def run_study(study: Study, places: Places, git_commit: str, timing: Timing) -> Outcome:
@@ -116,7 +118,7 @@ def _train_missing(
     study: Study, places: Places, ready: Prepared, git_commit: str, records: Records
 ) -> tuple[str, dict[str, str]]:
     """Train the cells that are not finished; return the study's own run, and the reasons of the cells that failed."""
-    parent = _open_parent(records, study, ready, git_commit)
+    parent = _open_parent(records, study, places, ready, git_commit)
     missing = [cell for cell in ready.cells if not records.finished_cell(parent, cell.run_key)]
     say(f"grid: {len(ready.cells)} sizes, {len(ready.cells) - len(missing)} finished before, {len(missing)} to train")
     jobs = {cell.name: _cell_job(study, places, cell, ready, git_commit, records) for cell in missing}
@@ -140,7 +142,7 @@ def check_enough_for_a_law(sizes: int, failed: int) -> None:
         )
 
 
-def _open_parent(records: Records, study: Study, ready: Prepared, git_commit: str) -> str:
+def _open_parent(records: Records, study: Study, places: Places, ready: Prepared, git_commit: str) -> str:
     """The study's own run, with its specification, its tokenizer's quality and picture."""
     quality = json.loads((ready.tokens / QUALITY).read_bytes())
     params = {
@@ -155,13 +157,14 @@ def _open_parent(records: Records, study: Study, ready: Prepared, git_commit: st
     tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_STATE: schema.STATE_RUNNING}
     name = f"study/{study.name}@{git_commit[:7]}"
     key, former = (named(study, ready.inputs.tokens_key) for named in (study_key, former_study_key))
+    note_key(study, places, key)
     parent = records.open_study(key, name, params, tags, former)
     records.log(parent, 0, {schema.OF_TOKENIZER + key: value for key, value in quality.items()})
     with tempfile.TemporaryDirectory() as folder:
         resolved = Path(folder) / "study.yaml"
         resolved.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
-        picture = Path(folder) / PICTURE
-        picture.write_bytes((ready.tokens / PICTURE).read_bytes())
+        picture = Path(folder) / schema.RECONSTRUCTIONS_FILE
+        picture.write_bytes((ready.tokens / picture.name).read_bytes())
         records.log_files(parent, [resolved, picture])
     return parent
 
@@ -172,7 +175,7 @@ def _cell_job(study: Study, places: Places, cell: Cell, ready: Prepared, git_com
         evaluation=study.evaluation,
         tokens=ready.tokens,
         crops=ready.crops,
-        tokenizer=ready.tokenizer.resolve(),
+        tokenizer=ready.tokenizer,
         output=places.cell(cell),
         facts={"study": study.name, "cell": cell.name, "run_key": cell.run_key, "git_commit": git_commit},
         run_id="",

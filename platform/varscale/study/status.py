@@ -6,7 +6,7 @@ from lawfit.records import schema
 from varscale.errors import UserError
 from varscale.spec.study import Study
 from varscale.study.places import Places
-from varscale.study.report import recorded_parent
+from varscale.study.recorded import recorded_parent
 
 
 def status_table(study: Study, places: Places) -> str:

@@ -12,13 +12,11 @@ from ray.train import TrainingFailedError
 from lawfit.records import schema
 from varscale.data.images import ViewRule
 from varscale.data.loader import check_sides
-from varscale.data.schema import read_image_manifest
+from varscale.data.manifests import ImageSet
 from varscale.errors import EnvironmentalError, UserError
 from varscale.identity import difference
-from varscale.locations import Location
 from varscale.models.lpips import load_lpips
-from varscale.models.store import load_model
-from varscale.models.vqvae import VQVAE
+from varscale.models.tokenizer_file import TokenizerFile
 from varscale.plan.tokenizer import TokenizerRun, make_run
 from varscale.progress import Progress, say
 from varscale.records import Records, recording
@@ -34,13 +32,13 @@ SETTINGS_FILE = "settings.json"
 WEIGHTS_FILE = "tokenizer.safetensors"
 
 
-def train_tokenizer(study: TokenizerStudy, images: Location, places: Places, git_commit: str) -> dict[str, float]:
+def train_tokenizer(study: TokenizerStudy, images: ImageSet, places: Places, git_commit: str) -> TokenizerFile:
     """Train a tokenizer on image shards, record it, and write its weights to ``study.output`` with a picture beside.
 
     An interrupted training goes on from its last checkpoint; a finished one is not repeated. Ray must be initialised.
 
     Returns:
-        The figures of the last validation.
+        The file; its facts hold the figures of the last validation under ``validation``.
 
     Raises:
         UserError: unusable images or weights; a finished or unfinished training with other settings at the output; one
@@ -48,10 +46,10 @@ def train_tokenizer(study: TokenizerStudy, images: Location, places: Places, git
         EnvironmentalError: the workers failed.
     """
     output = Path(study.output).resolve()
-    run = make_run(_with_absolute_paths(study), read_image_manifest(images).fingerprint, largest_node_cpus())
-    if quality := _finished(output, run):
+    run = make_run(_with_absolute_paths(study), images.manifest.fingerprint, largest_node_cpus())
+    if finished := _finished(output, run):
         say(f"tokenizer {run.name}: {output} was trained so before; nothing to do")
-        return quality
+        return finished
     check_workers(run.name, run.workers, run.cpus_per_worker, run.gpus_per_worker, cluster_resources())
     _check_inputs(run, images)
     folder = places.tokenizer_checkpoints(output)
@@ -59,7 +57,8 @@ def train_tokenizer(study: TokenizerStudy, images: Location, places: Places, git
     with places.locked(part):
         _claim(folder, run)
         with recording(places.recorder(part), places.tracking_uri, run.name, places.artifact_root) as records:
-            return _train(study, run, images, folder, git_commit, records)
+            _train(study, run, images, folder, git_commit, records)
+    return TokenizerFile.read(output)
 
 
 def _with_absolute_paths(study: TokenizerStudy) -> TokenizerStudy:
@@ -72,22 +71,22 @@ def _with_absolute_paths(study: TokenizerStudy) -> TokenizerStudy:
     return study.model_copy(update={"recipe": recipe})
 
 
-def _finished(output: Path, run: TokenizerRun) -> dict[str, float] | None:
-    """The quality of the weights at ``output``, if there are any; those of another run are refused, not replaced."""
+def _finished(output: Path, run: TokenizerRun) -> TokenizerFile | None:
+    """The weights at ``output``, if there are any; those of another run are refused, not replaced."""
     if not output.is_file():
         return None
-    facts = load_model(output, VQVAE).facts
-    if facts.get("run_key") == run.run_key:
-        return facts["validation"]
-    differs = difference(run.settings, {name: facts.get(name) for name in run.settings})
+    found = TokenizerFile.read(output)
+    if found.facts.get("run_key") == run.run_key:
+        return found
+    differs = difference(run.settings, {name: found.facts.get(name) for name in run.settings})
     raise UserError(f"{output}: holds another tokenizer ({differs or 'another run'}); name another output or remove it")
 
 
-def _check_inputs(run: TokenizerRun, images: Location) -> None:
+def _check_inputs(run: TokenizerRun, images: ImageSet) -> None:
     for split in ("train", "val"):
         check_sides(images, split, run.vqvae.image_size)
-        if (rows := read_image_manifest(images).rows(split)) < run.workers:
-            raise UserError(f"{images}: split '{split}' has {rows} images for {run.workers} workers")
+        if (rows := images.manifest.rows(split)) < run.workers:
+            raise UserError(f"{images.folder}: split '{split}' has {rows} images for {run.workers} workers")
     perceptual = run.recipe.perceptual
     if perceptual and perceptual.vgg16 and perceptual.heads:
         load_lpips(Path(perceptual.vgg16), Path(perceptual.heads))
@@ -108,14 +107,14 @@ def _claim(folder: Path, run: TokenizerRun) -> None:
 
 
 def _train(
-    study: TokenizerStudy, run: TokenizerRun, images: Location, folder: Path, git_commit: str, records: Records
-) -> dict[str, float]:
+    study: TokenizerStudy, run: TokenizerRun, images: ImageSet, folder: Path, git_commit: str, records: Records
+) -> None:
     tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_CHECKPOINT: str(folder)}
     run_id = records.open_tokenizer(run.run_key, run.name, _params(run), tags)
     made = folder / WEIGHTS_FILE
     facts = {"name": run.name, "run_key": run.run_key, "git_commit": git_commit, **run.settings}
     rule, limit = ViewRule.of(study.data), study.data.cache_bytes
-    job = TokenizerJob(run, rule, study.evaluation, images, made, facts, run_id, records, limit)
+    job = TokenizerJob(run, rule, study.evaluation, images.folder, made, facts, run_id, records, limit)
     workers = Workers(run.workers, run.cpus_per_worker, run.gpus_per_worker)
     try:
         with Ticker(records, _Line(run, records).print):
@@ -135,7 +134,6 @@ def _train(
     records.log_files(run_id, [Path(study.output), Path(study.output).with_suffix(".png")])
     records.close(run_id, schema.STATE_FINISHED)
     shutil.rmtree(folder)
-    return load_model(Path(study.output), VQVAE).facts["validation"]
 
 
 def _params(run: TokenizerRun) -> dict[str, Any]:

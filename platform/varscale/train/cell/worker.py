@@ -34,9 +34,6 @@ from varscale.train.launch import enter_rank
 from varscale.train.observer import RayObserver, latest_checkpoint, records_reach
 from varscale.train.peers import Place
 
-MODEL_FILE = "model.safetensors"
-GRID_FILE = "samples.png"
-
 
 @dataclass(frozen=True)
 class CellJob:
@@ -77,7 +74,7 @@ def run_rank(job: CellJob) -> None:
     weights = engine.full_state_dict()
     if all(tensor.isfinite().all() for name, tensor in weights.items() if name != MASK):
         if place.rank == 0:
-            save_model(job.output / MODEL_FILE, model, weights, job.facts)
+            save_model(job.output / schema.MODEL_FILE, model, weights, job.facts)
         dist.barrier()
         _assess(job, tokenizer, val, place)
     ray.train.report({"step": cell.steps})
@@ -125,7 +122,7 @@ def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
 def _assess(job: CellJob, tokenizer: VQVAE, val: TokenShards, place: Place) -> None:
     """Sample from the exported model, as any user of the file would load it."""
     cell, evaluation = job.cell, job.evaluation
-    model = load_model(job.output / MODEL_FILE, VAR).model.to(place.device)
+    model = load_model(job.output / schema.MODEL_FILE, VAR).model.to(place.device)
     sampling = SamplingConfig(evaluation.cfg, evaluation.top_k, evaluation.top_p, cell.seed)
     metrics = measure_samples(
         model,
@@ -139,6 +136,6 @@ def _assess(job: CellJob, tokenizer: VQVAE, val: TokenShards, place: Place) -> N
     )
     if place.rank == 0:
         grid = png_grid(class_grid(model, tokenizer, sampling), GRID_COLUMNS)
-        Location.of(job.output / GRID_FILE).write_bytes(grid)
+        Location.of(job.output / schema.GRID_FILE).write_bytes(grid)
         job.records.log(job.run_id, cell.steps, metrics | {schema.FLOPS: flops_at(cell, cell.steps)})
         job.records.flush()

@@ -1,0 +1,53 @@
+"""Which records are a study's. Its key follows from its images and tokenizer, so it is noted in the store when the
+study runs: who only reads the records needs neither these nor torch.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from varscale.errors import UserError
+from varscale.identity import digest, study_key
+from varscale.spec.files import load_tokenizer_study
+from varscale.spec.study import Study, TrainedTokenizer
+from varscale.storage import write_json
+from varscale.study.places import Places
+from varscale.tracking import find_study
+
+
+def note_key(study: Study, places: Places, key: str) -> None:
+    """Note the study's key, beside those of the study's other wordings."""
+    noted = _noted(places)
+    if noted.get(_wording(study)) != key:
+        write_json(places.keys, {**noted, _wording(study): key})
+
+
+def recorded_parent(study: Study, places: Places) -> str:
+    """MLflow run of the study as its file stands.
+
+    Raises:
+        UserError: it has none.
+    """
+    key = _noted(places).get(_wording(study))
+    if key is None:
+        raise UserError(f"study {study.name}: no records of it as it stands ({places.keys} notes no run); run it first")
+    parent = find_study(places.tracking_uri, study.name, key)
+    if parent is None:
+        raise UserError(f"study {study.name}: no records of it as it stands in {places.tracking_uri}; run it first")
+    return parent
+
+
+def _noted(places: Places) -> dict[str, str]:
+    """Key by wording."""
+    return json.loads(places.keys.read_text()) if places.keys.is_file() else {}
+
+
+def _wording(study: Study) -> str:
+    """Digest of what decides the key, data and tokenizer as the study's file names them."""
+    tokenizer: Any = study.tokenizer.model_dump(mode="json")
+    if isinstance(study.tokenizer, TrainedTokenizer):
+        tokenizer = load_tokenizer_study(Path(study.tokenizer.spec)).model_dump(mode="json")
+    data = study.data.model_dump(mode="json", exclude={"cache_gib"})
+    return digest([study_key(study, ""), data, tokenizer])
