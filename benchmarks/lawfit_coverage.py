@@ -20,10 +20,11 @@ import numpy as np
 from record import print_table, recorded
 
 from lawfit.approaches.frontier import Curve, envelope
+from lawfit.approaches.frontier_intervals import bootstrap_frontier
+from lawfit.arrays import Array
 from lawfit.fitting.fitting import fit
-from lawfit.forms.base import Array
 from lawfit.forms.catalogue import FORMS
-from lawfit.intervals.bootstrap import bootstrap, bootstrap_frontier
+from lawfit.intervals.bootstrap import bootstrap
 from lawfit.intervals.prediction import predict_interval
 from lawfit.intervals.profile import intervals
 

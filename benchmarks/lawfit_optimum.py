@@ -18,9 +18,10 @@ from collections import Counter
 import numpy as np
 from record import print_table, recorded
 
-from lawfit.fitting.fitting import Fit, fit
+from lawfit.arrays import Array
+from lawfit.fitting.fitting import fit
 from lawfit.fitting.newton import minimise
-from lawfit.forms.base import Array
+from lawfit.fitting.result import Fit
 from lawfit.forms.catalogue import FORMS
 
 CLAIMED = ("power", "power_floor", "chinchilla", "chinchilla_tied", "kaplan")

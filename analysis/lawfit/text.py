@@ -1,7 +1,4 @@
-"""Numbers, intervals and tables as text, and values as JSON's own types.
-
-Floor 0, for what is read by people and by programs.
-"""
+"""Numbers, intervals and tables as text, and values as JSON's own types."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -21,9 +21,8 @@ import os
 
 import pandas as pd
 
-from lawfit import fit_study, load_study
-from lawfit.pictures import study as figures
-from lawfit.questions import compare
+from lawfit import compare, fit_study, load_study
+from lawfit.pictures.study import loss_by_size
 
 # %matplotlib inline
 TRACKING_URI = os.environ.get("VARSCALE_TRACKING_URI", "sqlite:///.varscale/mlflow.db")
@@ -69,7 +68,7 @@ for key, result in found.items():
 # ## The laws side by side
 
 # %%
-figures.loss_by_size(studies[FIRST], list(laws[FIRST].values()))
+loss_by_size(studies[FIRST], list(laws[FIRST].values()))
 
 # %%
-figures.loss_by_size(studies[SECOND], list(laws[SECOND].values()))
+loss_by_size(studies[SECOND], list(laws[SECOND].values()))

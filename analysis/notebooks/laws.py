@@ -22,7 +22,8 @@ import os
 import pandas as pd
 
 from lawfit import fit_study, load_study
-from lawfit.pictures import study as figures
+from lawfit.pictures.corner import corner_plot
+from lawfit.pictures.study import curves_and_frontier, distance_by_compute, error_by_size, loss_by_size
 
 # %matplotlib inline
 TRACKING_URI = os.environ.get("VARSCALE_TRACKING_URI", "sqlite:///.varscale/mlflow.db")
@@ -58,10 +59,10 @@ pd.DataFrame(
 # The paper fits straight lines to six sizes and more; the strips below show what they leave over.
 
 # %%
-figures.loss_by_size(study, results)
+loss_by_size(study, results)
 
 # %%
-figures.error_by_size(study, results)
+error_by_size(study, results)
 
 # %% [markdown]
 # ## Figure 6: the compute frontier
@@ -70,13 +71,13 @@ figures.error_by_size(study, results)
 # learning-rate schedule take part.
 
 # %%
-figures.curves_and_frontier(study, results)
+curves_and_frontier(study, results)
 
 # %% [markdown]
 # ## Sample quality by training compute
 
 # %%
-figures.distance_by_compute(study, results)
+distance_by_compute(study, results)
 
 # %% [markdown]
 # ## How sure are the parameters?
@@ -85,7 +86,7 @@ figures.distance_by_compute(study, results)
 
 # %%
 by_size = results[0]
-figures.corner(by_size.bootstrap)
+corner_plot(by_size.bootstrap)
 
 # %%
 pd.DataFrame({"instead": other.what, **other.fit.params} for other in by_size.alternatives).style.hide(axis="index")

@@ -20,9 +20,8 @@ import os
 
 import pandas as pd
 
-from lawfit import fit_study, load_study, next_runs, what_if
-from lawfit.pictures import study as figures
-from lawfit.questions import forecast
+from lawfit import fit_study, forecast, load_study, next_runs, what_if
+from lawfit.pictures.laws import forecast_figure
 
 # %matplotlib inline
 TRACKING_URI = os.environ.get("VARSCALE_TRACKING_URI", "sqlite:///.varscale/mlflow.db")
@@ -46,7 +45,7 @@ print(law.verdict)
 said = forecast(law.x, law.y, LARGER * law.x.max(), run=law.runs)
 for warning in said.warnings:
     print("note:", warning)
-figures.forecast(said, law.law.x, law.law.y)
+forecast_figure(said, law.law.x, law.law.y)
 
 # %%
 pd.DataFrame(

@@ -1,6 +1,6 @@
 """How to split a budget: N*(C) and D*(C) by each approach behind one interface, and whether they agree.
 
-Floor 4 of the path, above `frontier` (approach 1), `isoflop` (2) and the parametric surface (3). Each gives two
+The approaches are a frontier of training curves (1), isoFLOP slices (2) and a parametric surface (3). Each gives two
 power laws of compute with draws of their uncertainty, hence compute-optimal N*, D* and loss with intervals;
 `cross_check` compares them.
 """
@@ -16,10 +16,12 @@ from numpy.typing import ArrayLike
 
 from lawfit.approaches.frontier import Frontier, Method, frontier
 from lawfit.approaches.isoflop import IsoFlop
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
 from lawfit.fitting.fitting import fit
 from lawfit.fitting.result import Fit
-from lawfit.forms.base import Array
+from lawfit.forms.base import Form
+from lawfit.forms.catalogue import CHINCHILLA, simple
 from lawfit.intervals.bootstrap import bootstrap
 from lawfit.intervals.draws import percentiles, widened
 from lawfit.intervals.prediction import predict_interval
@@ -34,9 +36,6 @@ LEVEL = 0.95
 FEWEST_BUDGETS = 3
 SAME_SIZE = 1e-9
 """Difference in log N below which sizes are one, interpolated or not."""
-
-LOSS_FORMS = ("power", "power_floor")
-"""What the lowest losses over compute are fitted with."""
 
 TOKENS_PER_FLOP = 1 / 6
 """k in D = k C/N, where nothing else is known: C = 6 N D."""
@@ -127,7 +126,7 @@ def by_frontier(
     return Allocation(
         "frontier", method,
         n=PowerOfCompute(*lines["n"], draws["n"]), d=PowerOfCompute(*lines["d"], draws["d"]),
-        loss_fit=fit(whole.x, whole.y, LOSS_FORMS, independent=len(set(whole.run))),
+        loss_fit=fit(whole.x, whole.y, simple(), independent=len(set(whole.run))),
         range=(float(whole.x.min()), float(whole.x.max())), warnings=tuple(warnings),
     )  # fmt: skip
 
@@ -156,7 +155,7 @@ def by_isoflop(result: IsoFlop, seed: int = 0) -> Allocation:
     return Allocation(
         "isoflop", result.estimator,
         n=regress(budget, n, sd, generator), d=regress(budget, d, sd, generator),
-        loss_fit=fit(budget, loss, LOSS_FORMS), range=span, warnings=result.warnings,
+        loss_fit=fit(budget, loss, simple()), range=span, warnings=result.warnings,
     )  # fmt: skip
 
 
@@ -169,13 +168,13 @@ def by_surface(
     N* = G (k C)^a with a = beta/(alpha + beta), G = (alpha A/(beta B))^(1/(alpha + beta)). Draws are a
     bootstrap by run. RecordError for another form, or one that does not fall with N and D.
     """
-    if surface.form.name not in ("chinchilla", "chinchilla_tied"):
-        raise RecordError(f"form {surface.form.name!r} has no compute-optimal split: fit 'chinchilla'")
-    whole = _split(surface.form.parameters, np.array([list(surface.params.values())]), tokens_per_flop)
+    if set(surface.form.powers) != {"N", "D"}:
+        raise RecordError(f"form {surface.form.name!r} has no compute-optimal split: fit {CHINCHILLA.name!r}")
+    whole = _split(surface.form, np.array([list(surface.params.values())]), tokens_per_flop)
     if not np.isfinite(whole).all():
         raise RecordError("the surface does not fall with both N and D: it has no compute-optimal split")
-    samples = widened(bootstrap(surface, run=run, replicates=replicates, seed=seed), "alpha")
-    draws = _split(surface.form.parameters, samples, tokens_per_flop)
+    samples = widened(bootstrap(surface, run=run, replicates=replicates, seed=seed), surface.form.exponents[0])
+    draws = _split(surface.form, samples, tokens_per_flop)
     draws = draws[np.isfinite(draws).all(axis=1)]
     log_k = np.log(tokens_per_flop)
     flops = surface.points.x["N"] * surface.points.x["D"] / tokens_per_flop
@@ -263,14 +262,14 @@ def _resampled(
     return {name: np.array(lines) + (whole[name] - np.median(lines, axis=0)) for name, lines in draws.items()}
 
 
-def _split(names: Sequence[str], samples: Array, tokens_per_flop: float) -> Array:
+def _split(form: Form, samples: Array, tokens_per_flop: float) -> Array:
     """(log coefficient, exponent) of N*(C) [B, 2] for parameters [B, p]; nan where there is no minimum."""
-    of = dict(zip(names, samples.T, strict=True))
-    alpha, beta = of["alpha"], of.get("beta", of["alpha"])
+    draws = dict(zip(form.parameters, samples.T, strict=True))
+    (a, alpha), (b, beta) = ([draws[name] for name in form.powers[key]] for key in ("N", "D"))
     with np.errstate(divide="ignore", invalid="ignore"):
         exponent = beta / (alpha + beta)
-        log_g = np.log(alpha * of["A"] / (beta * of["B"])) / (alpha + beta)
-    falls = (alpha > 0) & (beta > 0) & (of["A"] > 0) & (of["B"] > 0)
+        log_g = np.log(alpha * a / (beta * b)) / (alpha + beta)
+    falls = (alpha > 0) & (beta > 0) & (a > 0) & (b > 0)
     both = np.stack([log_g + exponent * np.log(tokens_per_flop), exponent], axis=1)
     return np.where(falls[:, None], both, np.nan)
 

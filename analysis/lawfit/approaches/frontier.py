@@ -1,6 +1,6 @@
 """The compute frontier (approach 1): the lowest loss that any run reaches for a given compute.
 
-Floor 3 of the path, from curves to the points that `laws` and `allocation` fit. Three definitions are in use and
+Three definitions are in use and
 give different laws (exponents of N*(C) of .499 to .553 on the same curves of Gemstones), so each result carries
 the name of its own:
 
@@ -19,13 +19,15 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
-from lawfit.forms.base import Array
 from lawfit.records.table import points as points_of
 
 Method = Literal["hull", "binned", "pareto"]
 
 GRID_POINTS = 32
+"""Values of x, evenly spaced in log, at which a binned frontier is taken."""
+
 SKIP_FRACTION = 0.1
 """First part of each run's x (warm-up) that takes no part in a binned frontier."""
 
@@ -96,8 +98,14 @@ def frontier(
     )
 
 
-def read_curves(curves: pd.DataFrame, y: str, x: str, skip_fraction: float) -> tuple[Curve, ...]:
-    """The curves of the metric `y` in a tidy table (run_id, `x`, metric, value), one a run, without their start."""
+def read_curves(
+    curves: pd.DataFrame, y: str, x: str, skip_fraction: float = SKIP_FRACTION
+) -> tuple[Curve, ...]:  # fmt: skip
+    """The curves of the metric `y` in a tidy table (run_id, `x`, metric, value), one per run, without their start.
+
+    Raises RecordError when no run has the metric, and for a curve with fewer than two points after its start or with
+    one that is not positive and finite.
+    """
     chosen = curves[curves["metric"] == y]
     if chosen.empty:
         recorded = ", ".join(sorted(map(str, curves["metric"].unique())))
@@ -109,7 +117,7 @@ def read_curves(curves: pd.DataFrame, y: str, x: str, skip_fraction: float) -> t
     )
 
 
-def envelope(curves: Sequence[Curve], points: int) -> tuple[Array, Array, list[str]]:
+def envelope(curves: Sequence[Curve], points: int = GRID_POINTS) -> tuple[Array, Array, list[str]]:
     """Binned frontier: log x [m], log y [m] and owner [m], m <= points.
 
     At `points` values of x, spaced evenly in log from the smallest first point to the largest last one: the

@@ -1,8 +1,8 @@
 """isoFLOP slices (approach 2): at each budget, the model size with the lowest loss.
 
-Floor 3 of the path, from runs at a few fixed budgets to N*(C), which `allocation` fits. A minimum counts only
-when larger and smaller models were tried: otherwise its slice is `Unbracketed`, never an edge taken for an
-optimum. Three estimators of a slice's minimum:
+From runs at a few fixed budgets to the points that N*(C) is fitted to. A minimum counts only when larger and smaller
+models were tried: otherwise its slice is `Unbracketed`, never an edge taken for an optimum. Three estimators of a
+slice's minimum:
 
 - `akima`: Akima interpolation of log loss over log N, 25 points an interval (Porian et al. 2024);
 - `parabola`: least-squares parabola of log loss over log N (Hoffmann et al. 2022); on wide or off-centre grids
@@ -19,9 +19,11 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
-from lawfit.fitting.fitting import Fit, fit
-from lawfit.forms.base import Array
+from lawfit.fitting.fitting import fit
+from lawfit.fitting.result import Fit
+from lawfit.forms.catalogue import CHINCHILLA
 from lawfit.records.table import points
 
 Estimator = Literal["akima", "parabola", "surface"]
@@ -167,15 +169,15 @@ def fit_surface(slices: Sequence[Slice]) -> Fit | None:
     n, d, y = (np.concatenate([getattr(part, name) for part in slices]) for name in ("n", "d", "loss"))
     if len(y) < 6 or len(np.unique(n)) < FEWEST_SIZES:
         return None
-    return fit({"N": n, "D": d}, y, "chinchilla")
+    return fit({"N": n, "D": d}, y, CHINCHILLA.name)
 
 
 def surface_optimum(surface: Fit, budget: float, tokens_per_flop: float) -> float:
-    """N* of a Chinchilla surface where D = k C/N with k = tokens_per_flop; nan if it does not fall with N and D.
+    """N* of a surface E + A N^-alpha + B D^-beta where D = k C/N with k = tokens_per_flop; nan if it does not fall.
 
     N* = (alpha A/(beta B) (k C)^beta)^(1/(alpha + beta))
     """
-    a, b, alpha, beta = (surface.params[name] for name in ("A", "B", "alpha", "beta"))
+    (a, alpha), (b, beta) = ([surface.params[name] for name in surface.form.powers[key]] for key in ("N", "D"))
     if min(a, b, alpha, beta) <= 0:
         return np.nan
     log_n = np.log(alpha * a) - np.log(beta * b) + beta * np.log(tokens_per_flop * budget)

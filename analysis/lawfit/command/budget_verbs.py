@@ -1,7 +1,4 @@
-"""What the command line answers about splitting compute: isoFLOP slices and frontiers.
-
-Beside `answers`, for the verbs that end in N*(C) and D*(C).
-"""
+"""What the command line answers about splitting compute, one function per verb: isoFLOP slices and frontiers."""
 
 from __future__ import annotations
 
@@ -23,6 +20,7 @@ from lawfit.command.input import Source
 from lawfit.command.law_verbs import Answer
 from lawfit.errors import RecordError
 from lawfit.fitting.fitting import fit
+from lawfit.forms.catalogue import simple
 from lawfit.records.expressions import evaluate
 from lawfit.records.units import check_role
 from lawfit.text import interval, table
@@ -62,9 +60,9 @@ def isoflop(
         values["optima"] = [asdict(allocations[0].at(value, level)) for value in budgets]
 
     def draw() -> Figure:
-        from lawfit.pictures import study as figures
+        from lawfit.pictures.isoflop import isoflop_valleys
 
-        return figures.isoflop_valleys(found, allocations, n=n, y=loss)
+        return isoflop_valleys(found, allocations, n=n, y=loss)
 
     return Answer(values, _isoflop_lines(found, allocations, values, at, level), draw)
 
@@ -88,7 +86,7 @@ def frontier(
     named = {"n": n or "n_params", "d": d or "tokens"}
     others = {role: text for role, text in named.items() if text in records or n or d}
     found = find_frontier(records, x=x, y=y, run=run, method=method, others=others)
-    law = fit(found.x, found.y, ("power", "power_floor"), independent=len(set(found.run)))
+    law = fit(found.x, found.y, simple(), independent=len(set(found.run)))
     warnings = []
     values: dict[str, Any] = {
         "method": method, "points": found.frame().to_dict("records"), "law": law.to_json(), "level": level,
@@ -121,10 +119,10 @@ def frontier(
     ]
 
     def draw() -> Figure:
-        from lawfit.pictures import study as figures
+        from lawfit.pictures.curves import training_curves
 
         split = allocations[0] if allocations else None
-        return figures.training_curves(records, found, law, x=x, y=y, run=run, n=others.get("n"), split=split)
+        return training_curves(records, found, law, x=x, y=y, run=run, n=others.get("n"), split=split)
 
     return Answer(values, lines, draw)
 

@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from lawfit.forms.catalogue import FORMS, simple
+
 app = typer.Typer(
     help="Fit scaling laws to a table or to MLflow runs and say how far they can be trusted.\n\n"
     "DATA is a .csv or .parquet file, URI#EXPERIMENT, or an experiment with --tracking-uri. Columns are named or"
@@ -35,17 +37,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print strict JSON.")]
 Level = Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")]
 Seed = Annotated[int, typer.Option(help="Seed of resampling.")]
 Replicates = Annotated[int, typer.Option(min=50, help="Bootstrap resamples.")]
-Form = Annotated[
-    str,
-    typer.Option(
-        help="auto, power, power_floor, fid_floor, bnsl, bnsl2, m4, chinchilla, chinchilla_tied, kaplan,"
-        " data_constrained."
-    ),
-]
+Form = Annotated[str, typer.Option(help=f"{', '.join(('auto', *FORMS))}.")]
 X = Annotated[str | None, typer.Option("--x", help="Variable of a form of one variable.")]
 N = Annotated[str | None, typer.Option("--n", help="Parameters, of a form in N and D.")]
 D = Annotated[str | None, typer.Option("--d", help="Training tokens, of a form in N and D.")]
-U = Annotated[str | None, typer.Option("--u", help="Unique tokens, of the form data_constrained.")]
+U = Annotated[str | None, typer.Option("--u", help="Unique tokens among those of --d, where tokens are repeated.")]
 Y = Annotated[str, typer.Option("--y", help="What is fitted: loss in nats, FID, …")]
 Run = Annotated[str | None, typer.Option(help="Labels of runs: points of one run are drawn together.")]
 Loss = Annotated[str, typer.Option("--loss", help="Of the residuals: squared, huber or lad.")]
@@ -76,13 +72,13 @@ def fit(
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """Fit one law: parameters, intervals, objective, certificate, and what other objectives would say."""
-    from lawfit.command import input as command_input
-    from lawfit.command import law_verbs as answers
+    from lawfit.command import law_verbs
+    from lawfit.command.input import Columns, Options, Source
 
-    source = command_input.Source(data, tracking_uri, parent, query, filter_)
-    columns = command_input.Columns(y=y, x=x, n=n, d=d, run=run, u=u)
-    options = command_input.Options(form, loss, delta, space, level, replicates, seed)
-    _print(answers.fit(source, columns, options), json, figure)
+    source = Source(data, tracking_uri, parent, query, filter_)
+    columns = Columns(y=y, x=x, n=n, d=d, run=run, u=u)
+    options = Options(form, loss, delta, space, level, replicates, seed)
+    _print(law_verbs.fit(source, columns, options), json, figure)
 
 
 @app.command()
@@ -97,11 +93,11 @@ def isoflop(
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """N*(C) and D*(C) from slices of equal compute; slices without a bracketed minimum are named."""
-    from lawfit.command import budget_verbs as split_answers
-    from lawfit.command import input as command_input
+    from lawfit.command import budget_verbs
+    from lawfit.command.input import Source
 
-    source = command_input.Source(data, tracking_uri, parent, query, filter_)
-    _print(split_answers.isoflop(source, x, y, budget, d, estimator, seed_sd, at, level, seed), json, figure)
+    source = Source(data, tracking_uri, parent, query, filter_)
+    _print(budget_verbs.isoflop(source, x, y, budget, d, estimator, seed_sd, at, level, seed), json, figure)
 
 
 @app.command()
@@ -114,11 +110,11 @@ def frontier(
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """The lowest loss for each compute from training curves: L(C), N*(C), D*(C), by a named definition."""
-    from lawfit.command import budget_verbs as split_answers
-    from lawfit.command import input as command_input
+    from lawfit.command import budget_verbs
+    from lawfit.command.input import Source
 
-    source = command_input.Source(data, tracking_uri, parent, query, filter_, curves=True)
-    _print(split_answers.frontier(source, x, y, run, n, d, method, level, replicates, seed), json, figure)
+    source = Source(data, tracking_uri, parent, query, filter_, curves=True)
+    _print(budget_verbs.frontier(source, x, y, run, n, d, method, level, replicates, seed), json, figure)
 
 
 @app.command()
@@ -132,13 +128,13 @@ def forecast(
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """y of a larger run with its interval, and what the same method would have said about the known runs."""
-    from lawfit.command import input as command_input
-    from lawfit.command import law_verbs as answers
+    from lawfit.command import law_verbs
+    from lawfit.command.input import Columns, Options, Source
 
-    source = command_input.Source(data, tracking_uri, parent, query, filter_)
-    columns = command_input.Columns(y=y, x=x, n=n, d=d, run=run)
-    options = command_input.Options(form, loss, delta, space, level)
-    _print(answers.forecast(source, columns, options, at, seed_sd), json, figure)
+    source = Source(data, tracking_uri, parent, query, filter_)
+    columns = Columns(y=y, x=x, n=n, d=d, run=run)
+    options = Options(form, loss, delta, space, level)
+    _print(law_verbs.forecast(source, columns, options, at, seed_sd), json, figure)
 
 
 @app.command()
@@ -150,13 +146,13 @@ def compare(
     level: Level = 0.95, replicates: Replicates = 4000, seed: Seed = 0, tracking_uri: Uri = None,
 ) -> None:  # fmt: skip
     """Do two studies scale differently? Difference of each parameter, its interval and p."""
-    from lawfit.command import input as command_input
-    from lawfit.command import law_verbs as answers
+    from lawfit.command import law_verbs
+    from lawfit.command.input import Columns, Options, Source
 
-    sources = [command_input.Source(data, tracking_uri, None, "", filter_) for data in (first, second)]
-    columns = command_input.Columns(y=y, x=x, n=n, d=d, run=run)
-    options = command_input.Options(form, loss, delta, space, level, replicates, seed)
-    _print(answers.compare(sources[0], sources[1], columns, options), json)
+    sources = [Source(data, tracking_uri, None, "", filter_) for data in (first, second)]
+    columns = Columns(y=y, x=x, n=n, d=d, run=run)
+    options = Options(form, loss, delta, space, level, replicates, seed)
+    _print(law_verbs.compare(sources[0], sources[1], columns, options), json)
 
 
 @app.command("next-runs")
@@ -172,13 +168,13 @@ def next_runs(
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """Which affordable runs would narrow a forecast most per FLOP."""
-    from lawfit.command import input as command_input
-    from lawfit.command import law_verbs as answers
+    from lawfit.command import law_verbs
+    from lawfit.command.input import Columns, Options, Source
 
-    source = command_input.Source(data, tracking_uri, parent, query, filter_)
-    columns = command_input.Columns(y=y, x=x, n=n, d=d, run=run)
-    options = command_input.Options(form, loss, delta, space, level)
-    _print(answers.next_runs(source, columns, options, at, budget, cost, count), json)
+    source = Source(data, tracking_uri, parent, query, filter_)
+    columns = Columns(y=y, x=x, n=n, d=d, run=run)
+    options = Options(form, loss, delta, space, level)
+    _print(law_verbs.next_runs(source, columns, options, at, budget, cost, count), json)
 
 
 @app.command("what-if")
@@ -191,20 +187,20 @@ def what_if(
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """What a target takes: compute for a law in compute or in N and D, else whatever x is."""
-    from lawfit.command import input as command_input
-    from lawfit.command import law_verbs as answers
+    from lawfit.command import law_verbs
+    from lawfit.command.input import Columns, Options, Source
 
-    source = command_input.Source(data, tracking_uri, parent, query, filter_)
-    columns = command_input.Columns(y=y, x=x, n=n, d=d, run=run)
-    options = command_input.Options(form, loss, delta, space, level, replicates, seed)
-    _print(answers.what_if(source, columns, options, target), json)
+    source = Source(data, tracking_uri, parent, query, filter_)
+    columns = Columns(y=y, x=x, n=n, d=d, run=run)
+    options = Options(form, loss, delta, space, level, replicates, seed)
+    _print(law_verbs.what_if(source, columns, options, target), json)
 
 
 @app.command()
 def report(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="URI#STUDY, or its name with --tracking-uri.")],
     out: Annotated[Path, typer.Option(help="Folder for report.html and figures.")] = Path("report"),
-    form: Annotated[str, typer.Option(help="auto, power or power_floor.")] = "auto",
+    form: Annotated[str, typer.Option(help=f"auto or one of {', '.join(simple())}.")] = "auto",
     replicates: Replicates = 1000, seed: Seed = 0, parent: Parent = None, tracking_uri: Uri = None,
 ) -> None:  # fmt: skip
     """Laws, figures and one HTML file of a study that varscale recorded."""
@@ -227,7 +223,7 @@ def _print(answer: Any, as_json: bool, figure: Path | None = None) -> None:
 
     print(strict_json(answer) if as_json else "\n".join(answer.lines))
     if figure:
-        from lawfit.pictures.study import save
+        from lawfit.pictures.style import save
 
         print(save(answer.draw(), figure), file=sys.stderr)
 

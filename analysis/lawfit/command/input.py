@@ -1,7 +1,4 @@
-"""What a command line gives -> checked columns and the fit asked for.
-
-Between `cli` and `answers`.
-"""
+"""What a command line gives -> checked columns and the fit asked for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,22 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
 from lawfit.fitting.fitting import fit
 from lawfit.fitting.result import Fit
-from lawfit.forms.base import Array
-from lawfit.forms.catalogue import FORMS
+from lawfit.forms.catalogue import FORMS, named, simple
 from lawfit.records.comparability import check_sampling, is_of_samples
 from lawfit.records.table import load, points
 from lawfit.records.units import check_role
 
-ONE_EXPONENT = {("x",): ("power", "power_floor"), ("N", "D"): ("chinchilla_tied", "chinchilla")}
-"""What `auto` chooses among where the answer needs an exponent."""
-
 
 @dataclass(frozen=True)
 class Source:
-    """DATA of a command line, see `records.load`."""
+    """DATA of a command line, see `lawfit.load`."""
 
     data: str
     tracking_uri: str | None = None
@@ -92,17 +86,17 @@ class Task:
         return [f"row {row}" for row in self.table.index] if self.run is None else list(map(str, self.run))
 
     def fit(self, options: Options, one_exponent: bool = False) -> Fit:
-        """The law. one_exponent: `auto` chooses among forms with a single exponent a variable."""
+        """The law. one_exponent: `auto` chooses among forms with one power of each variable."""
         form: Any = options.form
         if form == "auto" and one_exponent:
-            form = ONE_EXPONENT[tuple(self.x)]
+            form = simple(self.x.keys())
         return fit(self.x, self.y, form, independent=self.independent, **options.of_fit)
 
 
 def read_task(source: Source, columns: Columns, options: Options) -> Task:
     """The points that a command asks about. Raises RecordError for columns that cannot be used."""
-    if options.form not in (*FORMS, "auto"):
-        raise RecordError(f"form {options.form!r} is unknown: expected one of {', '.join((*FORMS, 'auto'))}")
+    if options.form != "auto":
+        named(options.form)
     frame = source.read()
     roles = _roles(columns, options.form, frame)
     run = columns.run or next((name for name in ("run", "run_id") if name in frame), None)

@@ -1,7 +1,4 @@
-"""What the command line answers: values for JSON and lines for people.
-
-The last step of the path behind `cli`; each function is one verb.
-"""
+"""What the command line answers about laws, one function per verb: values for JSON and lines for people."""
 
 from __future__ import annotations
 
@@ -14,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lawfit.command.input import ONE_EXPONENT, Columns, Options, Source, Task, read_place, read_task
+from lawfit.arrays import Array
+from lawfit.command.input import Columns, Options, Source, Task, read_place, read_task
 from lawfit.errors import RecordError
 from lawfit.fitting.fitting import fit as fit_law
 from lawfit.fitting.result import Fit
-from lawfit.forms.base import Array
+from lawfit.forms.catalogue import simple
 from lawfit.intervals.alternatives import Alternative, alternatives
 from lawfit.intervals.bootstrap import Bootstrap, bootstrap
 from lawfit.intervals.flags import flags
-from lawfit.questions import next_runs as design
 from lawfit.questions.compare import compare as compare_fits
 from lawfit.questions.forecast import FAR
 from lawfit.questions.forecast import forecast as forecast_at
+from lawfit.questions.next_runs import next_runs as rank_runs
+from lawfit.questions.next_runs import what_if as solve_for
 from lawfit.records import schema
 from lawfit.records.comparability import schedule_flags
 from lawfit.records.table import points
@@ -65,12 +64,12 @@ def fit(source: Source, columns: Columns, options: Options) -> Answer:
     lines = [*_law_lines(law, boot), *_alternative_lines(law, others), *(f"note: {note}" for note in notes)]
 
     def draw() -> Figure:
-        from lawfit.pictures import study as figures
+        from lawfit.pictures.laws import law_figure, surface_figure
 
         if len(task.x) > 1:
-            return figures.surface(boot, columns.y)
+            return surface_figure(boot, columns.y)
         labels = None if task.run is None or len(set(task.run)) < law.n else task.names
-        return figures.law(boot, str(columns.x), columns.y, labels)
+        return law_figure(boot, str(columns.x), columns.y, labels)
 
     return Answer(values, lines, draw)
 
@@ -107,9 +106,9 @@ def forecast(source: Source, columns: Columns, options: Options, at: str, seed_s
     ]  # fmt: skip
 
     def draw() -> Figure:
-        from lawfit.pictures import study as figures
+        from lawfit.pictures.laws import forecast_figure
 
-        return figures.forecast(said, str(columns.x), columns.y)
+        return forecast_figure(said, str(columns.x), columns.y)
 
     return Answer(values, lines, draw)
 
@@ -148,7 +147,7 @@ def next_runs(
     if cost is None and "N" not in task.x and columns.x != schema.FLOPS:
         raise RecordError(f"x is {columns.x!r}, not compute: give --cost COLUMN with the FLOPs of the known runs")
     price = None if cost is None else _cost_law(task, cost)
-    found = design.next_runs(law, read_place(at, task.x), budget=budget, cost=price, count=count, level=options.level)
+    found = rank_runs(law, read_place(at, task.x), budget=budget, cost=price, count=count, level=options.level)
     values = {"at": at, "budget": budget, "runs": [{**asdict(c), "gain_per_flop": c.gain} for c in found]}
     rows = [
         (", ".join(f"{name} = {value:.4g}" for name, value in c.x.items()), f"{c.cost:.3g}",
@@ -162,9 +161,7 @@ def what_if(source: Source, columns: Columns, options: Options, target: float) -
     """What a target takes."""
     task = read_task(source, columns, options)
     law = task.fit(options, one_exponent=True)
-    needed = design.what_if(
-        law, target, run=task.run, replicates=options.replicates, seed=options.seed, level=options.level
-    )
+    needed = solve_for(law, target, run=task.run, replicates=options.replicates, seed=options.seed, level=options.level)
     what = "FLOPs" if "N" in task.x else str(columns.x)
     floor = f"{needed.floor:.4g} {interval(needed.floor_interval)}"
     sure = f"{percent(needed.level)} interval {interval(needed.interval)}"
@@ -234,7 +231,7 @@ def _fit_one(source: Source, task: Task, form: str, options: Options) -> Fit:
 
 def _common_form(tasks: Sequence[tuple[Source, Task]], options: Options) -> str:
     """The form with the lowest AICc over both tables."""
-    names = ONE_EXPONENT[tuple(tasks[0][1].x)]
+    names = simple(tasks[0][1].x.keys())
     scores = [sum(_fit_one(source, task, name, options).aicc for source, task in tasks) for name in names]
     known = [score if math.isfinite(score) else math.inf for score in scores]
     return names[int(np.argmin(known))]

@@ -1,16 +1,13 @@
-"""The evidence that a solution is the optimum.
-
-Floor 4 of the numerics: a solved `Problem` -> the `Certificate` that every fit carries.
-"""
+"""The evidence that a solution is the optimum."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from lawfit.arrays import Array
 from lawfit.fitting.newton import SAME_OBJECTIVE
 from lawfit.fitting.objectives import Problem
-from lawfit.forms.base import Array
 
 Status = Literal["certified", "flat", "not_converged"]
 

@@ -1,15 +1,15 @@
 """Information criteria of a fit, for any of the losses.
 
-Floor 1 of the numerics. A loss is the negative log-likelihood of a noise: squares of Gaussian noise, |r| of
-Laplace's, Huber's of a Gaussian centre with exponential tails; each with its scale at the most likely value.
-Constants that all forms share are left out, so compare criteria of one loss, space and set of points only.
+A loss is the negative log-likelihood of a noise: squares of Gaussian noise, |r| of Laplace's, Huber's of a Gaussian
+centre with exponential tails; each with its scale at the most likely value. Constants that all forms share are left
+out, so compare criteria of one loss, space and set of points only.
 """
 
 import math
 
 import numpy as np
 
-from lawfit.forms.base import Array
+from lawfit.arrays import Array
 
 EXACT = 1e-24
 """Mean squared residual below which all fits are equally exact, so that the one with fewer parameters wins."""

@@ -1,7 +1,4 @@
-"""One law: points (x, y) -> `Fit`.
-
-Floor 7 of the numerics: `laws` and users ask for fits, `uncertainty` refits them.
-"""
+"""One law: points (x, y) -> `Fit`."""
 
 from collections.abc import Mapping, Sequence
 from typing import get_args
@@ -9,18 +6,17 @@ from typing import get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
 from lawfit.fitting.certificate import certify
 from lawfit.fitting.criteria import aicc, bic, deviance
 from lawfit.fitting.objectives import Loss, Space, loss_of
-from lawfit.fitting.points import MIN_DISTINCT_X, Points, checked_points
-from lawfit.fitting.result import Fit, Reference
+from lawfit.fitting.points import Points, checked_points
+from lawfit.fitting.result import Fit
 from lawfit.fitting.search import efficient_delta, search
-from lawfit.fitting.selection import AUTO, choose
-from lawfit.forms.base import Array, Form, X
-from lawfit.forms.catalogue import FORMS
-
-__all__ = ["MIN_DISTINCT_X", "Fit", "Reference", "fit"]
+from lawfit.fitting.selection import choose
+from lawfit.forms.base import Form, X
+from lawfit.forms.catalogue import automatic, named
 
 
 def fit(
@@ -40,7 +36,7 @@ def fit(
     at a certified optimum says so in its certificate.
     """
     _check_options(loss, delta, space)
-    candidates = [_form(name) for name in _names(form, x)]
+    candidates = [named(name) for name in _names(form, x)]
     single = len(candidates) == 1
     fits = []
     for number, candidate in enumerate(candidates):
@@ -87,18 +83,7 @@ def _r2_log(y: Array, predicted: Array) -> float:
 def _names(form: str | Sequence[str], x: X) -> Sequence[str]:
     if form != "auto":
         return (form,) if isinstance(form, str) else form
-    variables = tuple(x) if isinstance(x, Mapping) and len(x) > 1 else ("x",)
-    suited = next((names for key, names in AUTO.items() if set(key) == set(variables)), None)
-    if suited is None:
-        allowed = "; ".join(", ".join(key) for key in AUTO)
-        raise RecordError(f"no form has the variables {', '.join(variables)}: auto knows {allowed}")
-    return [name for name in suited if name in FORMS]
-
-
-def _form(name: str) -> Form:
-    if name not in FORMS:
-        raise RecordError(f"form {name!r} is unknown: expected one of {', '.join((*FORMS, 'auto'))}")
-    return FORMS[name]
+    return automatic(tuple(x) if isinstance(x, Mapping) else ("x",))
 
 
 def _check_options(loss: Loss, delta: float | None, space: Space) -> None:

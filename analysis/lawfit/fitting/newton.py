@@ -1,18 +1,16 @@
 """Newton's method for B fits at once, inside bounds.
 
-Floor 3 of the numerics: `fitting` and `uncertainty` hand it a `Problem` and starting points.
-
-Each step minimises the quadratic model plus `damping` times the majoriser, which plays the part of
-Levenberg's diagonal: it knows the scale of every direction. A coordinate pushed against its bound is held
-there. Rows leave the batch as they converge.
+Each step minimises the quadratic model plus `damping` times the majoriser, which plays the part of Levenberg's
+diagonal: it knows the scale of every direction. A coordinate pushed against its bound is held there. Rows leave the
+batch as they converge.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from lawfit.arrays import Array, Mask
 from lawfit.fitting.objectives import Problem, Quadratic
-from lawfit.forms.base import Array, Mask
 
 SAME_OBJECTIVE = 1e-8
 """Relative difference below which two objectives are the same optimum."""

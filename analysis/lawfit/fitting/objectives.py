@@ -1,10 +1,10 @@
 """The function that a fit minimises: the SUM over points of the loss of each residual, with derivatives.
 
-Floor 2 of the numerics, between `formula` and `solver`. Never a mean: Huber's losses at delta = 1e-3 are near
-4e-6, and a mean of them is below the default tolerances of optimisers, which then stop where they started.
+Never a mean: Huber's losses at delta = 1e-3 are near 4e-6, and a mean of them is below the default tolerances of
+optimisers, which then stop where they started.
 
-Residuals are log y - log fit ("log") or (y - fit)/y0 ("linear"). B data sets that differ in their weights, as
-a bootstrap's do, are one problem.
+Residuals are log y - log fit ("log") or (y - fit)/y0 ("linear"). B data sets that differ in their weights, as a
+bootstrap's do, are one problem.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from lawfit.forms.base import Array, Form
+from lawfit.arrays import Array
+from lawfit.forms.base import Form
 
 Loss = Literal["squared", "huber", "lad"]
 Space = Literal["log", "linear"]

@@ -1,7 +1,4 @@
-"""The points of a fit: checked, centred, weighted.
-
-Floor 3 of the numerics: what a user gives -> `Points` -> the `Problem` that `solver` minimises.
-"""
+"""The points of a fit: checked, centred, weighted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lawfit.arrays import Array, Indices, Mask
 from lawfit.errors import RecordError
 from lawfit.fitting.objectives import Problem, Space
-from lawfit.forms.base import Array, Centre, Form, Indices, Logs, Mask, X, check_positive
+from lawfit.forms.base import Centre, Form, Logs, X, check_positive
 
 MIN_DISTINCT_X = 3
 """Distinct values that a form of one variable needs."""

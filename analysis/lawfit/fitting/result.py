@@ -1,7 +1,4 @@
-"""A fitted law and what may be asked of it.
-
-Floor 5 of the numerics: `fitting` makes a `Fit`, everything above reads it.
-"""
+"""A fitted law and what may be asked of it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -9,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from lawfit.arrays import Array
 from lawfit.fitting.certificate import Certificate
 from lawfit.fitting.objectives import Loss, Problem, Space
 from lawfit.fitting.points import Points, centred
-from lawfit.forms.base import Array, Centre, Form, X
+from lawfit.forms.base import Centre, Form, X
 
 COARSER = 1e5
 """From the smoothing of |r| in a fit, 1e-8 of the residuals' scale, to that in its intervals."""
@@ -74,6 +72,16 @@ class Fit:
     def params(self) -> dict[str, float]:
         """Published parameters by name."""
         return self._named(self.centre)
+
+    @property
+    def exponent(self) -> float:
+        """The exponent to quote; positive where y falls."""
+        return self.params[self.form.exponents[0]]
+
+    @property
+    def floor(self) -> float:
+        """What y falls towards; 0 for a form without floor."""
+        return self.params[self.form.floor] if self.form.floor else 0.0
 
     @property
     def reference(self) -> Reference:

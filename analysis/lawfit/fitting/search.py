@@ -1,17 +1,15 @@
-"""The global search of one fit: starts by variable projection, each refined by Newton's method.
-
-Floor 4 of the numerics, between `data` and `fitting`.
-"""
+"""The global search of one fit: starts by variable projection, each refined by Newton's method."""
 
 from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 
+from lawfit.arrays import Array, Indices, Mask
 from lawfit.fitting.newton import SAME_OBJECTIVE, Solution, minimise
 from lawfit.fitting.objectives import Loss, Problem, Space
 from lawfit.fitting.points import Points
-from lawfit.forms.base import Array, Centre, Form, Indices, Mask
+from lawfit.forms.base import Centre, Form
 
 STARTS, EDGE_STARTS = 24, 6
 """Starts of a fit, taken from the scan: inside the bounds, and with a parameter at one (a floor of 0)."""

@@ -1,7 +1,4 @@
-"""The choice among forms, with its reason.
-
-Floor 6 of the numerics: the fits of all candidates -> the one to use.
-"""
+"""The choice among the fits of several forms, with its reason."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,23 +6,12 @@ from math import isnan
 
 from lawfit.fitting.result import Fit
 
-AUTO = {
-    ("x",): ("power", "power_floor", "bnsl", "m4"),
-    ("N", "D"): ("chinchilla_tied", "chinchilla", "kaplan"),
-    ("N", "D", "U"): ("data_constrained",),
-}
-"""What `auto` tries, by the variables of the data."""
-
-IRREGULAR = {"bnsl": 10.0, "m4": 10.0}
-"""By how much AICc must fall for these. Their extra parameters are unidentified when the simpler form holds, so
-noise alone lowers AICc by several units; 10 is Burnham and Anderson's bound of no support."""
-
 
 def choose(fits: Sequence[Fit]) -> Fit:
     """The fit with the lowest AICc among those that are certified and have enough points."""
     simplest = fits[0]
     scored = [f for f in fits if not isnan(f.aicc) and (f.certificate.holds or f is simplest) and not _degenerate(f)]
-    best = min(scored or [simplest], key=lambda f: f.aicc + IRREGULAR.get(f.form.name, 0.0))
+    best = min(scored or [simplest], key=lambda f: f.aicc + f.form.margin)
     return replace(
         best,
         reason=_reason(best, fits),

@@ -1,10 +1,9 @@
 """What a form is: a formula in coordinates that are easy to search, and the way back to published parameters.
 
-Floor 1 of the numerics: `powersum`, `broken` and `surfaces` declare forms, `forms` lists them, `solver` fits
-any. Data enter centred: log(x/x0) with x0 the geometric mean of each variable, and y/y0. An amplitude at x0
-and its exponent are nearly independent; at x = 1 they are collinear (correlation 0.999).
+Data enter centred: log(x/x0) with x0 the geometric mean of each variable, and y/y0. An amplitude at x0 and its
+exponent are nearly independent; at x = 1 they are collinear (correlation 0.999).
 
-Shapes: theta [B, p]; logs, one array a variable, [n] or [B, n]; values [B, n].
+Shapes: theta [B, p]; logs, one array per variable, [n] or [B, n]; values [B, n].
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
-from lawfit.forms import derivatives as jets
+from lawfit.forms import derivatives
 
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-Indices = NDArray[np.intp]
 Logs = Sequence[Array]
 X = ArrayLike | Mapping[str, ArrayLike]
 """x of a form of one variable, or the columns by variable."""
@@ -47,6 +44,13 @@ class Centre:
         return replace(self, log_x=(0.0,) * len(self.log_x))
 
 
+class Power(NamedTuple):
+    """The parameters of a term amplitude · variable^-exponent."""
+
+    amplitude: str
+    exponent: str
+
+
 class Expansion(NamedTuple):
     """A form near theta: value [B, n], jacobian [B, p, n], and curvature(s [B, n]) = sum_n s d²f, [B, p, p]."""
 
@@ -59,18 +63,34 @@ class Expansion(NamedTuple):
 class Form:
     """What every form declares; a subclass gives `value`, `encode`, `decode`, `bounds` and `grid`.
 
-    parameters: as published, in order. variables: the columns of x. amplitudes: the parameters whose value
-    depends on where x has its origin. origins: for each variable the one whose geometric mean is its origin, its
-    own by default. noise_floor: the noise of y is proportional to (y² + noise_floor²)^(1/2), in the unit of y.
+    parameters: as published, in order. variables: the columns of x. origins: for each variable the one whose
+    geometric mean is its origin, its own by default. noise_floor: the noise of y is proportional to
+    (y² + noise_floor²)^(1/2), in the unit of y. auto: whether `auto` tries the form for its variables. margin: by how
+    much its AICc must be below another form's to be chosen.
+
+    Roles of parameters: `exponents`, positive where y falls as its variable grows, the one to quote first;
+    `amplitudes`, whose value depends on where x has its origin; `floor`, at least 0, which y falls towards.
     """
 
     name: str
     formula: str
     parameters: tuple[str, ...]
     variables: tuple[str, ...] = ("x",)
+    exponents: tuple[str, ...] = ()
     amplitudes: tuple[str, ...] = ()
+    floor: str | None = None
     origins: tuple[str, ...] = ()
     noise_floor: float = 0.0
+    auto: bool = False
+    margin: float = 0.0
+
+    @property
+    def powers(self) -> Mapping[str, Power]:
+        """The term of each variable, where y is one power of each and perhaps a floor; empty for any other form.
+
+        Such a law is solved for x, and one in N and D for the best split of compute, in closed form.
+        """
+        return {}
 
     @property
     def scanned(self) -> tuple[str, ...]:
@@ -83,7 +103,7 @@ class Form:
         return self.amplitudes
 
     def value(self, theta: Sequence[Any], logs: Logs) -> Any:
-        """y/y0 of p coordinates that broadcast against the logs. Numpy functions only, for `jets`."""
+        """y/y0 of p coordinates that broadcast against the logs. Numpy functions only, for `derivatives`."""
         raise NotImplementedError
 
     def encode(self, params: Array, centre: Centre) -> Array:
@@ -91,7 +111,7 @@ class Form:
         raise NotImplementedError
 
     def decode(self, theta: Sequence[Any], centre: Centre) -> list[Any]:
-        """The p published parameters of p coordinates. Numpy functions only, for `jets`."""
+        """The p published parameters of p coordinates. Numpy functions only, for `derivatives`."""
         raise NotImplementedError
 
     def bounds(self, logs: Logs) -> tuple[Array, Array]:
@@ -108,7 +128,7 @@ class Form:
 
     def expand(self, theta: Array, logs: Logs) -> Expansion:
         """Value and derivatives at theta [B, p]."""
-        jet = self.value(jets.variables(list(theta.T[:, :, None])), logs)
+        jet = self.value(derivatives.variables(list(theta.T[:, :, None])), logs)
         shape, p = jet.value.shape, len(self.parameters)
         hessian = np.broadcast_to(jet.hessian, (p, p, *shape))
         jacobian = np.moveaxis(np.broadcast_to(jet.gradient, (p, *shape)), 0, 1)
@@ -122,7 +142,7 @@ class Form:
     def published_jacobian(self, theta: Array, centre: Centre) -> Array:
         """d published / d theta [p, p] at theta [p]."""
         with np.errstate(over="ignore", invalid="ignore"):
-            return np.stack([jet.gradient for jet in self.decode(jets.variables(list(theta)), centre)])
+            return np.stack([jet.gradient for jet in self.decode(derivatives.variables(list(theta)), centre)])
 
     def predict(self, params: ArrayLike, x: X) -> Array:
         """y [..., n] of published parameters [..., p] at x."""

@@ -1,6 +1,6 @@
 """Laws of one variable that are not a single power: with breaks (BNSL) and with saturation at both ends (M4).
 
-Floor 2 of the numerics, below `forms`. Each is one formula; its derivatives come from `jets`.
+Each is one formula; `derivatives` differentiates it.
 """
 
 import itertools
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lawfit.forms.base import LARGEST_LOG, SMALLEST_LOG, Array, Centre, Form, Logs, steepest
+from lawfit.arrays import Array
+from lawfit.forms.base import LARGEST_LOG, SMALLEST_LOG, Centre, Form, Logs, steepest
 from lawfit.forms.derivatives import value_of
 
 FLOOR_SHARES = (0.0, 0.5, 0.8, 0.9, 0.97, 0.99)

@@ -1,17 +1,15 @@
 """Exact first and second derivatives of a formula, by forward differentiation with numpy arrays.
 
-Floor 0 of the numerics. A form that is written with numpy's functions alone gets its derivatives here, so
-that a new form is one formula. `broken` and `surfaces` use it; the sums of powers in `forms` have theirs in
-closed form, which is several times faster.
+A form that is written with numpy's functions alone gets its derivatives here, so that a new form is one formula. The
+sums of powers have theirs in closed form, which is several times faster.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from lawfit.arrays import Array
 
 
 class Jet(np.lib.mixins.NDArrayOperatorsMixin):

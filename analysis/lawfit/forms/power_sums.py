@@ -1,6 +1,6 @@
 """Sums of power laws: the power law, with and without a floor, and Chinchilla's surface.
 
-Floor 2 of the numerics, below `forms`. Derivatives in closed form: bootstraps spend their time here.
+Derivatives in closed form: bootstraps spend their time here.
 """
 
 import itertools
@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from lawfit.arrays import Array
 from lawfit.forms.base import (
     LARGEST_LOG,
     SMALLEST_LOG,
-    Array,
     Centre,
     Expansion,
     Form,
     Logs,
+    Power,
     exponent_grid,
     nonnegative,
     steepest,
@@ -29,32 +30,38 @@ GRID = {1: 60, 2: 20}
 
 @dataclass(frozen=True)
 class Term:
-    """amplitude · product over variables v of v^-exponent."""
+    """amplitude · product over variables v of v^-exponent. exponents: the parameter by variable."""
 
     amplitude: str
     exponents: Mapping[str, str]
 
+    @property
+    def formula(self) -> str:
+        """A·x^-alpha."""
+        return "·".join([self.amplitude, *(f"{variable}^-{exponent}" for variable, exponent in self.exponents.items())])
+
 
 @dataclass(frozen=True)
 class PowerSum(Form):
-    """y = [E +] a sum of terms.
+    """y = [E +] a sum of terms; declare one by `sum_of_powers`.
 
     theta: E/y0, the log of each amplitude at x0 over y0, and the exponents, in the order of `parameters`. A
     term T = exp(theta · Z) has gradient T Z and Hessian T Z Zᵀ; without floor, log y is convex in theta.
     """
 
     terms: tuple[Term, ...] = ()
-    floor: str | None = None
 
     @property
     def scanned(self) -> tuple[str, ...]:
         """The exponents."""
-        return tuple(self._exponents)
+        return self.exponents
 
     @property
-    def _exponents(self) -> dict[str, str]:
-        """The variable of each exponent."""
-        return {e: v for term in self.terms for v, e in term.exponents.items()}
+    def powers(self) -> Mapping[str, Power]:
+        """See `Form`."""
+        found = {v: Power(term.amplitude, e) for term in self.terms for v, e in term.exponents.items()}
+        alone = len(found) == len(self.terms) == sum(len(term.exponents) for term in self.terms)
+        return found if alone else {}
 
     def value(self, theta: Sequence[Any], logs: Logs) -> Any:
         """y/y0."""
@@ -125,11 +132,11 @@ class PowerSum(Form):
 
     def grid(self, logs: Logs, y: Array, relative: bool) -> Array:
         """Variable projection: for each choice of the exponents, the best floor and amplitudes."""
-        names = self._exponents
-        axes = [exponent_grid(logs[self.variables.index(v)], GRID[len(names)]) for v in names.values()]
+        variables = {e: v for term in self.terms for v, e in term.exponents.items()}
+        axes = [exponent_grid(logs[self.variables.index(variables[e])], GRID[len(variables)]) for e in self.exponents]
         chosen = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=-1)
         theta = np.zeros((len(chosen), len(self.parameters)))
-        theta[:, [self._at(name) for name in names]] = chosen
+        theta[:, [self._at(name) for name in self.exponents]] = chosen
         basis = [self._term(term, list(theta.T[:, :, None]), logs) for term in self.terms]
         if self.floor:
             basis.append(np.ones_like(basis[0]))
@@ -162,6 +169,25 @@ class PowerSum(Form):
 
     def _at(self, name: str | None) -> int:
         return self.parameters.index(name or "")
+
+
+def sum_of_powers(
+    name: str, *terms: Term, floor: str | None = None, note: str = "", noise_floor: float = 0.0, auto: bool = False
+) -> PowerSum:  # fmt: skip
+    """Declare y = [floor +] the sum of the terms, with at most two exponents.
+
+    The published parameters are the floor, the amplitudes and the exponents in the order of the terms; a name that
+    stands in several terms is one parameter. note: is added to the formula. noise_floor, auto: see `Form`.
+    """
+    amplitudes = tuple(dict.fromkeys(term.amplitude for term in terms))
+    exponents = tuple(dict.fromkeys(exponent for term in terms for exponent in term.exponents.values()))
+    floors = (floor,) if floor else ()
+    return PowerSum(
+        name, " + ".join([*floors, *(term.formula for term in terms)]) + note,
+        parameters=(*floors, *amplitudes, *exponents),
+        variables=tuple(dict.fromkeys(variable for term in terms for variable in term.exponents)),
+        exponents=exponents, amplitudes=amplitudes, floor=floor, noise_floor=noise_floor, auto=auto, terms=terms,
+    )  # fmt: skip
 
 
 def _sum(weights: Array, feature: Array) -> Array:

@@ -1,6 +1,6 @@
 """Surfaces of N and D that are not sums of powers: Kaplan's, and Chinchilla's for repeated data.
 
-Floor 2 of the numerics, below `forms`. Each is one formula; its derivatives come from `jets`.
+Each is one formula; `derivatives` differentiates it.
 """
 
 import itertools
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lawfit.forms.base import LARGEST_LOG, SMALLEST_LOG, Array, Centre, Form, Logs, nonnegative, steepest
+from lawfit.arrays import Array
+from lawfit.forms.base import LARGEST_LOG, SMALLEST_LOG, Centre, Form, Logs, nonnegative, steepest
 from lawfit.forms.power_sums import PowerSum
 
 FLATTEST = 1e-3
@@ -33,7 +34,7 @@ class Kaplan(Form):
     @property
     def scanned(self) -> tuple[str, ...]:
         """The exponents."""
-        return ("alpha_N", "alpha_D")
+        return self.exponents
 
     @property
     def positive(self) -> tuple[str, ...]:

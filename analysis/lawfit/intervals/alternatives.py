@@ -1,7 +1,7 @@
 """What other objectives, other forms, or the data without outliers would have said.
 
-Floor 8 of the numerics, for `answers` and `laws`: the choice of objective and of outliers moves alpha by .03 and the
-exponent of allocation by .13 on published data, so both stand beside every default.
+The choice of objective and of outliers moves alpha by .03 and the exponent of allocation by .13 on published data, so
+both stand beside every default.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """How well a law predicts what it has not seen: the largest run held out, and rolling forward.
 
-Floor 8 of the numerics, beside `uncertainty`. Fits here get the same options as the fit that they judge.
+Fits here get the same options as the fit that they judge.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lawfit.approaches.frontier import Curve, envelope
+from lawfit.arrays import Array, Mask
 from lawfit.errors import RecordError
-from lawfit.fitting.fitting import MIN_DISTINCT_X, fit
-from lawfit.forms.base import Array, Mask, X, as_columns
+from lawfit.fitting.fitting import fit
+from lawfit.fitting.points import MIN_DISTINCT_X
+from lawfit.forms.base import X, as_columns
 from lawfit.forms.catalogue import FORMS
 
 
@@ -56,18 +57,6 @@ def roll_forward(
     if not enough:
         raise RecordError(f"{len(sizes)} sizes: rolling forward needs one more than a fit does")
     return tuple(_step(columns, y, size, float(at), form, options) for at in enough)
-
-
-def hold_out_largest_curve(curves: Sequence[Curve], form: str | Sequence[str], points: int = 32) -> float:
-    """The same for a frontier: the end of the run that reaches the largest x, from the others' frontier."""
-    last = max(curve.log_x[-1] for curve in curves)
-    rest = [curve for curve in curves if curve.log_x[-1] < last - 1e-9]
-    actual = [curve.log_y[-1] for curve in curves if curve.log_x[-1] >= last - 1e-9]
-    if len(rest) < MIN_DISTINCT_X:
-        raise RecordError(f"{len(rest)} curves end below the largest x: a law needs {MIN_DISTINCT_X}")
-    log_x, log_y, _ = envelope(rest, points)
-    predicted = fit(np.exp(log_x), np.exp(log_y), form).predict([np.exp(last)])[0]
-    return float(predicted / np.exp(np.mean(actual)) - 1)
 
 
 def _columns(x: X, y: ArrayLike, by: ArrayLike | None) -> tuple[dict[str, Array], Array, Array]:

@@ -1,30 +1,24 @@
-"""Intervals by resampling.
+"""Intervals by resampling: a `Fit` and the run of each point -> `Bootstrap`.
 
-Floor 7 of the numerics: a `Fit` and the run of each point -> `Bootstrap`. All replicates are refitted in one
-batched Newton solve that starts from the full fit.
+All replicates are refitted in one batched Newton solve that starts from the full fit.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lawfit.approaches.frontier import Curve, envelope
-from lawfit.errors import RecordError
+from lawfit.arrays import Array
 from lawfit.fitting.fitting import fit as fit_law
 from lawfit.fitting.newton import minimise
 from lawfit.fitting.objectives import Problem
-from lawfit.fitting.points import MIN_DISTINCT_X, centred
+from lawfit.fitting.points import centred
 from lawfit.fitting.result import Fit
 from lawfit.fitting.search import STEPS, starting_points
-from lawfit.forms.base import Array, Centre, X
-from lawfit.intervals.back_tests import hold_out_largest, hold_out_largest_curve
+from lawfit.forms.base import Centre, X
+from lawfit.forms.catalogue import POWER
 from lawfit.intervals.covariance import Linearised, linearise, t_quantile
-from lawfit.intervals.resampling import Unit, draw, draw_points
-
-__all__ = ["Bootstrap", "bootstrap", "bootstrap_frontier", "hold_out_largest", "hold_out_largest_curve", "t_interval"]
-
+from lawfit.intervals.resampling import Unit, draw_points
 
 RESTARTS = 3
 """Starts, beside its own, of a replicate that has not converged."""
@@ -79,6 +73,11 @@ class Bootstrap:
         return self._intervals(self.samples, self.fit.centre)
 
     @property
+    def exponent_interval(self) -> tuple[float, float]:
+        """Calibrated interval of the exponent to quote."""
+        return self.intervals[self.fit.form.exponents[0]]
+
+    @property
     def reference_intervals(self) -> dict[str, tuple[float, float]]:
         """Calibrated intervals of the amplitudes at x0."""
         found = self._intervals(self.reference_samples, self.fit.centre.amplitudes)
@@ -112,7 +111,7 @@ class Bootstrap:
             sampled = np.where(positive, np.log(samples), samples)
             low, high = self._widened(at, sampled, contrasts)
             low, high = (np.where(positive, np.exp(end), end) for end in (low, high))
-        floor = np.array([name == "E" for name in form.parameters])
+        floor = np.array([name == form.floor for name in form.parameters])
         low = np.where(floor, np.maximum(low, 0.0), low)
         return {n: (float(a), float(b)) for n, a, b in zip(form.parameters, low, high, strict=True)}
 
@@ -152,49 +151,24 @@ def bootstrap(
     counts, redrawn, units = draw_points(fit, run, by, replicates, seed)
     problem = fit.inference_problem()
     problem = replace(problem, weights=counts * problem.weights)
-    theta, resolved, failed = _refit(fit, problem)
+    theta, resolved, failed = refit(fit, problem)
     near = linearise(fit, run if by == "run" else None, even=False)
     return Bootstrap(fit, level, by, units, replicates, redrawn, resolved, failed, theta, near)
 
 
-def bootstrap_frontier(
-    curves: Sequence[Curve], form: str, points: int = 32,
-    replicates: int = 1000, seed: int = 0, level: float = 0.95,
-) -> Bootstrap:  # fmt: skip
-    """The same for a frontier: each resample of runs has its own frontier, to which `form` is refitted.
-
-    Raises RecordError for fewer than three curves.
-    """
-    if len(curves) < MIN_DISTINCT_X:
-        raise RecordError(f"{len(curves)} curves: resampling them needs {MIN_DISTINCT_X}")
-    log_x, log_y, _ = envelope(curves, points)
-    whole = fit_law(np.exp(log_x), np.exp(log_y), form)
-    counts, redrawn = draw(len(curves), replicates, seed, lambda c: (c > 0).sum(1) >= MIN_DISTINCT_X)
-    # A resample may have fewer points: the rest keep weight 0.
-    x, y, weights = (np.zeros((replicates, points)) for _ in range(3))
-    for row, drawn in enumerate(counts):
-        log_x, log_y, _ = envelope([c for c, times in zip(curves, drawn, strict=True) if times], points)
-        filled = slice(len(log_x))
-        x[row, filled] = log_x - whole.centre.log_x[0]
-        y[row, filled], weights[row, filled] = log_y - whole.centre.log_y, 1.0
-    problem = replace(whole.inference_problem(), logs=[x], y=np.exp(y), weights=weights)
-    theta, resolved, failed = _refit(whole, problem)
-    return Bootstrap(whole, level, "run", len(curves), replicates, redrawn, resolved, failed, theta, None)
-
-
 def t_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a power law's alpha from least squares in log-log, n - 2 degrees of freedom.
+    """Interval of a power law's exponent from least squares in log-log, n - 2 degrees of freedom.
 
     Raises RecordError as `fit` does.
     """
-    line = fit_law(x, y, "power")
-    error, alpha = linearise(line).error(np.array([0.0, 1.0])), line.params["alpha"]
+    line = fit_law(x, y, POWER.name)
+    error = linearise(line).error(np.array([name in POWER.exponents for name in POWER.parameters], float))
     half = t_quantile(error.dof, level) * float(np.sqrt(error.variance))
-    return alpha - half, alpha + half
+    return line.exponent - half, line.exponent + half
 
 
-def _refit(fit: Fit, problem: Problem) -> tuple[Array, int, int]:
-    """theta [B, p] of B reweighted problems, how many needed more work, and how many did not converge even so."""
+def refit(fit: Fit, problem: Problem) -> tuple[Array, int, int]:
+    """Refit B reweighted problems: theta [B, p], how many needed more work, how many did not converge even so."""
     theta = np.broadcast_to(fit.theta, (len(problem.weights), len(fit.theta)))
     # |r| again through Huber's loss, from the residuals' scale down.
     for factor in (1e3, 1e2, 1e1, 1.0) if fit.loss == "lad" else (1.0,):

@@ -1,23 +1,22 @@
 """Standard errors of a fit, of independent points or of runs that share noise.
 
-Floor 6 of the numerics, from a `Fit` to `profile`, `prediction` and `uncertainty`. The fit is linearised once:
-residuals r, Jacobian J of log y (or y), and for the robust losses the scores that stand for r.
+The fit is linearised once: residuals r, Jacobian J of log y (or y), and for the robust losses the scores that stand
+for r.
 
-With runs, the variance is cluster-robust with the small-sample correction CR2 and the degrees of freedom of
-Bell and McCaffrey (2002): at six runs the plain sandwich with a normal quantile covers far less than it says.
+With runs, the variance is cluster-robust with the small-sample correction CR2 and the degrees of freedom of Bell and
+McCaffrey (2002): at six runs the plain sandwich with a normal quantile covers far less than it says.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lawfit.arrays import Array, Indices, Mask
 from lawfit.errors import RecordError
 from lawfit.fitting.result import Fit
 from lawfit.fitting.search import robust_scale
-from lawfit.forms.base import Array, Indices, Mask
 
 KERNEL = 0.8
 """Width, in robust standard deviations, in which residuals are counted for the slope of Huber's score."""
@@ -140,51 +139,8 @@ def _inverse(design: Array, free: Mask) -> Array:
     return inverse
 
 
-@dataclass(frozen=True, eq=False)
-class Delta:
-    """First-order errors, for comparison with the profile: too narrow where the law bends.
-
-    covariance [p, p], standard_errors: of the published parameters. intervals: from t with the degrees of
-    freedom of each parameter; amplitudes are taken in log.
-    """
-
-    parameters: tuple[str, ...]
-    covariance: Array
-    standard_errors: Mapping[str, float]
-    intervals: Mapping[str, tuple[float, float]]
-    dof: Mapping[str, float]
-
-
-def delta_method(fit: Fit, *, run: ArrayLike | None = None, level: float = 0.95) -> Delta:
-    """Errors of the published parameters by linearisation. run: as for `linearise`."""
-    near = linearise(fit, run)
-    jacobian = fit.form.published_jacobian(fit.theta, fit.centre)
-    errors = [near.error(row) for row in jacobian]
-    variances = np.array([e.variance for e in errors])
-    model = jacobian @ near.inverse @ jacobian.T
-    # The off-diagonal part takes the correlations of independent noise.
-    scale = np.sqrt(variances / np.maximum(np.diag(model), 1e-300))
-    names, values = fit.form.parameters, fit.params
-    intervals = {}
-    for name, error in zip(names, errors, strict=True):
-        half = t_quantile(error.dof, level) * np.sqrt(error.variance)
-        intervals[name] = _interval(values[name], half, name in fit.form.positive)
-    return Delta(
-        names, model * scale[:, None] * scale,
-        {name: float(np.sqrt(v)) for name, v in zip(names, variances, strict=True)},
-        intervals, {name: e.dof for name, e in zip(names, errors, strict=True)},
-    )  # fmt: skip
-
-
 def t_quantile(dof: float, level: float) -> float:
     """Student's t that a share `level` stays within, either way."""
     from scipy import special  # 0.1 s to import, which `import lawfit` need not wait for
 
     return float(special.stdtrit(dof, (1 + level) / 2))
-
-
-def _interval(value: float, half: float, positive: bool) -> tuple[float, float]:
-    if positive and value > 0:
-        factor = float(np.exp(min(half / value, 700.0)))
-        return value / factor, value * factor
-    return float(value - half), float(value + half)

@@ -1,12 +1,12 @@
 """Bootstrap draws as wide as their calibrated interval.
 
-Floor 8, between `uncertainty` and the questions that push whole parameter vectors through a formula (a
-difference of exponents, a split of compute, a solved-for budget).
+For questions that push whole parameter vectors through a formula (a difference of exponents, a split of compute, a
+solved-for budget).
 """
 
 import numpy as np
 
-from lawfit.forms.base import Array
+from lawfit.arrays import Array
 from lawfit.intervals.bootstrap import Bootstrap
 
 

@@ -1,7 +1,7 @@
 """What a reader should know before quoting a fit: outliers, a floor out of reach, parameters hard to tell.
 
-Floor 8 of the numerics: a `Fit` -> `Flag`s. Nothing is dropped: an outlier is named and kept, since leaving five
-of 245 points out moves Chinchilla's beta from .45 to .37.
+Nothing is dropped: an outlier is named and kept, since leaving five of 245 points out moves Chinchilla's beta from
+.45 to .37.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from lawfit.fitting.result import Fit
 from lawfit.fitting.search import robust_scale
-from lawfit.intervals.profile import FLOORS, profile
+from lawfit.intervals.profile import profile
 
 Kind = Literal["not_optimal", "not_identified", "at_bound", "outlier", "short_span", "ill_conditioned", "collinear"]
 
@@ -66,7 +66,7 @@ def _bound(fit: Fit) -> Flag | None:
     names = fit.certificate.at_bound
     if not names:
         return None
-    if set(names) <= set(FLOORS):
+    if names == (fit.form.floor,):
         return Flag("at_bound", f"the best {names[0]} is 0: the form without it says the same")
     return Flag("at_bound", f"{', '.join(names)} at the edge of the search: that part of the form is not in the data")
 
@@ -88,7 +88,7 @@ def _outliers(fit: Fit, names: Sequence[str] | None) -> Flag | None:
 
 
 def _short_span(fit: Fit, run: ArrayLike | None) -> Flag | None:
-    floor = next((name for name in FLOORS if name in fit.form.parameters), None)
+    floor = fit.form.floor
     if floor is None or not fit.certificate.holds or floor in fit.certificate.at_bound:
         return None
     found = profile(fit, floor, run=run)

@@ -1,11 +1,9 @@
 """Prediction at sizes not yet run: the law there, its interval, and the interval of a new run.
 
-Floor 7 of the numerics: a `Fit` -> `Prediction`, on which `forecast` builds.
-
-The interval of the law is its profile: all values there with which the best fit is still credible. That of a
-new run adds the noise of one run to it, by the profile of a fit that also contains the run. In a linear law
-both are exactly the t intervals of regression; in others they bend as the law does, above a floor for instance.
-Neither knows of errors of the form itself: the held-out errors of `extrapolation` do.
+The interval of the law is its profile: all values there with which the best fit is still credible. That of a new run
+adds the noise of one run to it, by the profile of a fit that also contains the run. In a linear law both are exactly
+the t intervals of regression; in others they bend as the law does, above a floor for instance. Neither knows of
+errors of the form itself: `back_tests` show those.
 """
 
 from collections.abc import Mapping
@@ -14,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lawfit.arrays import Array
 from lawfit.fitting.points import centred
 from lawfit.fitting.result import Fit
-from lawfit.forms.base import Array, X
+from lawfit.forms.base import X
 from lawfit.intervals.covariance import Linearised, linearise
 from lawfit.intervals.ridge import LawAt, Ridge, half_width
 

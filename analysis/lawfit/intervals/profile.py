@@ -1,11 +1,10 @@
 """Profile-likelihood intervals: the values of a parameter at which the best fit of all others is still credible.
 
-Floor 7 of the numerics: a `Fit` -> `Profile`s, the intervals to quote. Unlike first-order errors they bend
-with the law, and stop at E = 0.
+These are the intervals to quote. Unlike first-order errors they bend with the law, and stop at a floor of 0.
 
-The objective may rise by slope · t² · variance / (2 · leverage), with t of n - p degrees of freedom: in a
-linear law that is exactly the t interval. With runs that share noise, variance and degrees of freedom are the
-cluster-robust ones of `covariance`; `slope` is the mean slope of the loss's score, 1 for squares.
+The objective may rise by slope · t² · variance / (2 · leverage), with t of n - p degrees of freedom: in a linear law
+that is exactly the t interval. With runs that share noise, variance and degrees of freedom are the cluster-robust
+ones of `covariance`; `slope` is the mean slope of the loss's score, 1 for squares.
 """
 
 from collections.abc import Mapping
@@ -14,14 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
 from lawfit.fitting.result import Fit
-from lawfit.forms.base import Array
 from lawfit.intervals.covariance import Error, Linearised, linearise
 from lawfit.intervals.ridge import Combination, Ridge, half_width
-
-FLOORS = ("E", "a")
-"""Parameters that cannot be below 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +75,7 @@ def _profile(fit: Fit, near: Linearised, name: str, level: float, reference: boo
     threshold = near.slope * half**2 / (2 * error.leverage)
     traced, below, above = Ridge(fit.inference_problem(), fit.theta, Combination(contrast), half, threshold).interval()
     values, lows, highs = (fit.form.published(t.theta, centre)[:, index] for t in (traced, below, above))
-    floor = name in FLOORS and not lows.size
+    floor = name == fit.form.floor and not lows.size
     return Profile(
         parameter=name,
         estimate=float(estimate),

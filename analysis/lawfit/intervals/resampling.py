@@ -1,7 +1,7 @@
 """Resampling with replacement: how often each point takes part in each replicate.
 
-Floor 6 of the numerics, below `uncertainty`. The unit that is drawn is the run, because the points of one run
-share its noise: a bootstrap by point covers an exponent 78 % of the time where 95 % is claimed.
+The unit that is drawn is the run, because the points of one run share its noise: a bootstrap by point covers an
+exponent 78 % of the time where 95 % is claimed.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lawfit.arrays import Indices, Mask
 from lawfit.errors import RecordError
 from lawfit.fitting.result import Fit
-from lawfit.forms.base import Indices, Mask
 from lawfit.intervals.covariance import groups_of
 
 Unit = Literal["run", "point", "seed"]

@@ -1,17 +1,18 @@
 """The ridge of a fit: the best objective for each value of one quantity, all parameters free otherwise.
 
-Floor 6 of the numerics, for `profile` (a parameter) and `prediction` (the law at a point). A quadratic pull on
-the quantity, some ten times as strong as the data's own hold, moves the optimum along the ridge: the minimum of
-objective and pull is the best fit among all that share the value which the quantity takes there.
+The quantity is a parameter (`profile`) or the law at a point (`prediction`). A quadratic pull on the quantity, some
+ten times as strong as the data's own hold, moves the optimum along the ridge: the minimum of objective and pull is
+the best fit among all that share the value which the quantity takes there.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lawfit.arrays import Array
 from lawfit.fitting.newton import minimise
 from lawfit.fitting.objectives import Problem, Pull, Quantity
-from lawfit.forms.base import Array, Logs
+from lawfit.forms.base import Logs
 from lawfit.intervals.covariance import Error, t_quantile
 
 REACH = (0.4, 0.8, 1.2, 1.8, 2.7, 4.0, 8.0, 20.0)

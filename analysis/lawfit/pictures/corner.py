@@ -1,7 +1,7 @@
 """The corner plot of a bootstrap: how its parameters are spread and trade places.
 
-Beside `law_figures`, above `style`. Amplitudes are shown by their logarithm at the reference, in the middle of the
-data: at x = 1, where they are published, they are collinear with the exponents and their clouds are mere lines.
+Amplitudes are shown by their logarithm at the reference, in the middle of the data: at x = 1, where they are
+published, they are collinear with the exponents and their clouds are mere lines.
 """
 
 import numpy as np
@@ -9,12 +9,12 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lawfit.forms.base import Array
+from lawfit.arrays import Array
 from lawfit.intervals.bootstrap import Bootstrap
 from lawfit.pictures import style
 from lawfit.pictures.style import FIT, POINT, styled
 
-GREEK = {"alpha": r"\alpha", "beta": r"\beta", "alpha_N": r"\alpha_N", "alpha_D": r"\alpha_D"}
+GREEK = ("alpha", "beta", "gamma", "delta", "kappa", "lambda", "mu", "nu")
 BINS = 30
 SIDE = 1.35
 """Inches a cell."""
@@ -24,7 +24,7 @@ TAIL = 0.3
 
 
 @styled()
-def corner(found: Bootstrap) -> Figure:
+def corner_plot(found: Bootstrap) -> Figure:
     """Histograms of the parameters on the diagonal with interval, draws of each pair below it; the fit in red."""
     values, at, names = _shown(found)
     size = len(names)
@@ -56,7 +56,7 @@ def _shown(found: Bootstrap) -> tuple[Array, Array, list[str]]:
     at = fit.form.published(fit.theta, fit.centre.amplitudes)
     values, names = found.reference_samples.copy(), []
     for index, name in enumerate(fit.form.parameters):
-        letter = GREEK.get(name, name)
+        letter = f"\\{name}" if name.split("_")[0] in GREEK else name
         if name in fit.form.amplitudes:
             values[:, index], at[index] = np.log(values[:, index]), np.log(at[index])
             letter = rf"\ln {letter}_0"

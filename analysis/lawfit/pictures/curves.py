@@ -1,7 +1,4 @@
-"""Training curves with their envelope, and the split of compute along it.
-
-Beside `law_figures`, above `style`.
-"""
+"""Training curves with their envelope, and the split of compute along it."""
 
 import numpy as np
 import pandas as pd
@@ -10,8 +7,8 @@ from matplotlib.figure import Figure
 
 from lawfit.approaches.allocation import Allocation, PowerOfCompute
 from lawfit.approaches.frontier import Frontier
+from lawfit.arrays import Array
 from lawfit.fitting.result import Fit
-from lawfit.forms.base import Array
 from lawfit.intervals.bootstrap import Bootstrap
 from lawfit.pictures import style
 from lawfit.pictures.laws import BAND_POINTS, formula, log_residuals

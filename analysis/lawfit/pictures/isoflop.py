@@ -1,6 +1,6 @@
 """isoFLOP slices with their minima, and N*(C) through them.
 
-Beside `law_figures`, above `style`. A slice without a bracketed minimum is drawn as refused, never with one.
+A slice without a bracketed minimum is drawn as refused, never with one.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from lawfit.approaches.allocation import Allocation
 from lawfit.approaches.isoflop import IsoFlop, Slice
+from lawfit.arrays import Array
 from lawfit.fitting.result import Fit
-from lawfit.forms.base import Array
 from lawfit.pictures import style
 from lawfit.pictures.laws import BAND_POINTS
 from lawfit.pictures.style import FIT, KNOWN, REFUSED, styled

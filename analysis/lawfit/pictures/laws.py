@@ -1,7 +1,4 @@
-"""Pictures of fitted laws: one variable, a surface in N and D, a forecast.
-
-Beside `curve_figures`, `valleys` and `corner`, above `style`; `figures` gathers them.
-"""
+"""Pictures of fitted laws: one variable, a surface in N and D, a forecast."""
 
 from collections.abc import Sequence
 
@@ -10,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lawfit.approaches.allocation import TOKENS_PER_FLOP, Allocation, by_surface
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
 from lawfit.fitting.result import Fit
-from lawfit.forms.base import Array
 from lawfit.intervals.bootstrap import Bootstrap
 from lawfit.pictures import style
 from lawfit.pictures.style import FIT, KNOWN, POINT, Panel, styled
@@ -30,7 +27,7 @@ DODGE = 0.012
 
 
 @styled()
-def law(found: Bootstrap, x: str = "x", y: str = "y", labels: Sequence[str] | None = None) -> Figure:
+def law_figure(found: Bootstrap, x: str = "x", y: str = "y", labels: Sequence[str] | None = None) -> Figure:
     """A law of one variable: points, fit, band of the law, residuals.
 
     x, y: names of columns, which give the axes their labels and units. labels: names of the points, drawn where
@@ -76,16 +73,16 @@ def log_residuals(fit: Fit) -> Array:
 def formula(fit: Fit, x: str, y: str) -> str:
     """A law as a title: its exponent and floor where it has them, and how well it fits."""
     quality = f"$R^2$ {fit.r2_log:.3f}, n = {fit.n}"
-    alpha, floor = fit.params.get("alpha"), fit.params.get("E")
-    if alpha is None:
+    if len(fit.form.powers) != 1:
         return f"{fit.form.name}, {quality}"
-    power = f"{style.symbol(x)}^{{{-alpha:#.3g}}}"
-    letter = style.symbol(y)
-    return f"${letter} = {floor:.3g} + A\\,{power}$, {quality}" if floor else f"${letter} \\propto {power}$, {quality}"
+    power, letter = f"{style.symbol(x)}^{{{-fit.exponent:#.3g}}}", style.symbol(y)
+    if not fit.floor:
+        return f"${letter} \\propto {power}$, {quality}"
+    return f"${letter} = {fit.floor:.3g} + {fit.form.amplitudes[0]}\\,{power}$, {quality}"
 
 
 @styled()
-def surface(found: Bootstrap, y: str = "loss") -> Figure:
+def surface_figure(found: Bootstrap, y: str = "loss") -> Figure:
     """A law in N and D: over N in the colours of D with the law at a few D, and over C = 6ND in the colours of N
     with the compute-optimal loss and its band; residuals below. RecordError for a form without N and D.
     """
@@ -149,7 +146,7 @@ def _split(fit: Fit) -> Allocation | None:
 
 
 @styled()
-def forecast(said: Forecast, x: str = "x", y: str = "y") -> Figure:
+def forecast_figure(said: Forecast, x: str = "x", y: str = "y") -> Figure:
     """A forecast in one variable: known runs, the law to the forecast's place, the forecast with the interval of a
     new run, and what the method said about the known runs. RecordError for a forecast in several variables.
     """

@@ -1,9 +1,4 @@
-"""The pictures: of any fit, and of a varscale study.
-
-Floor 5 of the path: fits -> matplotlib figures -> files. One style for all (`style`). Of any fit: `law`, `surface`,
-`forecast`, `training_curves`, `isoflop_valleys`, `corner`. Of a study, from `fit_study`: `law_of_study`,
-`loss_by_size`, `error_by_size`, `curves_and_frontier`, `distance_by_compute`.
-"""
+"""The pictures of a varscale study, of what `fit_study` found."""
 
 from collections.abc import Sequence
 
@@ -12,30 +7,13 @@ from matplotlib.figure import Figure
 
 from lawfit.errors import RecordError
 from lawfit.pictures import style
-from lawfit.pictures.corner import corner
-from lawfit.pictures.curves import draw_curves, draw_frontier, training_curves
-from lawfit.pictures.isoflop import isoflop_valleys
-from lawfit.pictures.laws import draw_law, forecast, law, surface
-from lawfit.pictures.style import Panel, save, styled
+from lawfit.pictures.curves import draw_curves, draw_frontier
+from lawfit.pictures.laws import draw_law
+from lawfit.pictures.style import Panel, styled
 from lawfit.questions.study_laws import LAWS, LawResult
 from lawfit.records import schema
 from lawfit.records.comparability import is_of_samples
 from lawfit.records.study import Study
-
-__all__ = [
-    "corner",
-    "curves_and_frontier",
-    "distance_by_compute",
-    "error_by_size",
-    "forecast",
-    "isoflop_valleys",
-    "law",
-    "law_of_study",
-    "loss_by_size",
-    "save",
-    "surface",
-    "training_curves",
-]
 
 
 def law_of_study(study: Study, result: LawResult) -> Figure:

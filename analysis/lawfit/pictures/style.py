@@ -1,8 +1,8 @@
 """One style for all pictures: sizes, colours, ticks, labels, files.
 
-The floor below `law_figures`, `curve_figures`, `valleys` and `corner`. A panel is as wide as a column of a paper,
-with type of 7 to 8 points. Object API only (no pyplot), so nothing global changes; categories have Okabe and Ito's
-colours and ordered sizes viridis, which are told apart without colour vision; the same input gives the same file.
+A panel is as wide as a column of a paper, with type of 7 to 8 points. Object API only (no pyplot), so nothing global
+changes; categories have Okabe and Ito's colours and ordered sizes viridis, which are told apart without colour
+vision; the same input gives the same file.
 """
 
 import os
@@ -24,8 +24,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
-from lawfit.forms.base import Array
 from lawfit.records.schema import COLUMNS
 
 BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"

@@ -1,7 +1,7 @@
 """Do two studies scale differently? The difference of a parameter, its interval and p.
 
-Floor 9 of the path. Where both have runs of the same names, those are drawn together (a paired bootstrap), so
-that what the studies share, such as a lucky seed, cancels.
+Where both have runs of the same names, those are drawn together (a paired bootstrap), so that what the studies share,
+such as a lucky seed, cancels.
 """
 
 from dataclasses import dataclass
@@ -42,9 +42,9 @@ class Comparison:
 
 def compare(
     first: Fit, second: Fit, *, runs: tuple[ArrayLike, ArrayLike] | None = None,
-    parameter: str = "alpha", replicates: int = 4000, seed: int = 0, level: float = 0.95,
+    parameter: str | None = None, replicates: int = 4000, seed: int = 0, level: float = 0.95,
 ) -> Comparison:  # fmt: skip
-    """Compare one parameter of two fits of the same form.
+    """Compare one parameter of two fits of the same form, by default the exponent to quote.
 
     runs: labels of each fit's points, which are drawn together. Without labels every point is a run of its own,
     and studies of the same design (equal x) are paired point by point. Raises RecordError for different forms or
@@ -52,7 +52,7 @@ def compare(
     """
     if first.form.name != second.form.name:
         raise RecordError(f"forms {first.form.name!r} and {second.form.name!r} have no common parameters: fit one form")
-    names = first.form.parameters
+    names, parameter = first.form.parameters, parameter or first.form.exponents[0]
     if parameter not in names:
         raise RecordError(f"parameter {parameter!r} is unknown to {first.form.name!r}: there are {', '.join(names)}")
     labels = runs or (None, None)

@@ -1,7 +1,7 @@
 """What a larger run will reach, and how far the same method could be trusted before.
 
-Floor 9 of the path. The interval is that of a new run, widened until it would have held the runs already known
-when they were forecast from the smaller ones, and stretched over what other plausible forms say.
+The interval is that of a new run, widened until it would have held the runs already known when they were forecast
+from the smaller ones, and stretched over what other plausible forms say.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
 from lawfit.fitting.fitting import fit
 from lawfit.fitting.result import Fit
-from lawfit.forms.base import Array, X, as_columns
+from lawfit.forms.base import X, as_columns
+from lawfit.forms.catalogue import simple
 from lawfit.intervals.prediction import predict_interval
 
 LEVEL = 0.95
-FORMS = {1: ("power", "power_floor"), 2: ("chinchilla_tied", "chinchilla")}
-"""What is chosen among, by the number of variables."""
 
 PLAUSIBLE = 4.0
 """A form within this much of the best AICc is not ruled out by the data."""
@@ -88,8 +88,8 @@ def forecast(
 ) -> Forecast:  # fmt: skip
     """Forecast y at one larger size or budget.
 
-    x, y: as for `fit`. form: `auto` chooses among the forms of one exponent (a power law with or without floor)
-    or among Chinchilla surfaces. by [n]: what makes a run large in the back-tests, by default x, for a surface
+    x, y: as for `fit`. form: `auto` chooses among the forms with one power of each variable (a power law with or
+    without floor, Chinchilla surfaces). by [n]: what makes a run large in the back-tests, by default x, for a surface
     N·D. run [n]: labels of the points. seed_sd: spread between seeds that the known runs do not show, as a standard
     deviation of log y (of y in linear space). options: those of `fit`. Raises RecordError as `fit` does.
     """
@@ -124,9 +124,10 @@ def forecast(
 def _forms(form: str | Sequence[str], columns: Mapping[str, Array]) -> Sequence[str]:
     if form != "auto":
         return (form,) if isinstance(form, str) else form
-    if len(columns) not in FORMS:
+    forms = simple(columns.keys())
+    if not forms:
         raise RecordError(f"x has {', '.join(columns)}: name the form")
-    return FORMS[len(columns)]
+    return forms
 
 
 def _back_test(

@@ -1,7 +1,7 @@
 """What to train next, and what a target costs.
 
-Floor 9 of the path: `next_runs` ranks affordable runs by how much each would narrow a forecast per FLOP, from
-the fit's Jacobian; `what_if` solves a law for the compute (or size) at which it reaches a target.
+`next_runs` ranks affordable runs by how much each would narrow a forecast per FLOP, from the fit's Jacobian;
+`what_if` solves a law for the compute (or size) at which it reaches a target.
 """
 
 from collections.abc import Callable
@@ -11,10 +11,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
 from lawfit.fitting.points import centred
 from lawfit.fitting.result import Fit
-from lawfit.forms.base import Array, X, as_columns
+from lawfit.forms.base import Form, X, as_columns
+from lawfit.forms.catalogue import FORMS
 from lawfit.intervals.bootstrap import bootstrap
 from lawfit.intervals.covariance import linearise, t_quantile
 from lawfit.intervals.draws import percentiles, widened
@@ -24,9 +26,6 @@ CANDIDATES = 24
 
 BELOW, ABOVE = 1.0, 4.0
 """Candidates reach from the smallest x of the data to four times the largest."""
-
-ONE_VARIABLE = ("power", "power_floor", "fid_floor")
-SURFACES = ("chinchilla", "chinchilla_tied")
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Needed:
     """What a target takes. x: compute, or whatever the law is of; inf when not reachable.
 
     status: `reachable`; `uncertain`, when the target lies within the floor's interval, so that the upper end of
-    the interval is inf; `not reachable`, when it lies below. floor, floor_interval: the law's E, 0 without one.
+    the interval is inf; `not reachable`, when it lies below. floor, floor_interval: the law's, 0 without one.
     extrapolation: x over the largest x of the data.
     """
 
@@ -107,21 +106,19 @@ def what_if(
     Interval from a bootstrap by run. Raises RecordError for a form that has no closed solution, and for a law that
     does not fall.
     """
-    if law.form.name not in (*ONE_VARIABLE, *SURFACES):
-        known = ", ".join((*ONE_VARIABLE, *SURFACES))
+    if not _solvable(law.form):
+        known = ", ".join(name for name, form in FORMS.items() if _solvable(form))
         raise RecordError(f"form {law.form.name!r} is not solved for a target: fit one of {known}")
-    names = law.form.parameters
     boot = bootstrap(law, run=run, replicates=replicates, seed=seed, level=level)
-    draws = dict(zip(names, widened(boot, "alpha").T, strict=True))
+    draws = dict(zip(law.form.parameters, widened(boot, law.form.exponents[0]).T, strict=True))
     best = {name: np.array([value]) for name, value in law.params.items()}
-    solve = _solve_surface if law.form.name in SURFACES else _solve_one
-    x = float(solve(best, target, tokens_per_flop)[0])
+    x = float(_solve(law.form, best, target, tokens_per_flop)[0])
     if np.isnan(x):
         raise RecordError("the law does not fall: no target can be reached by more of it")
-    values = solve(draws, target, tokens_per_flop)
+    values = _solve(law.form, draws, target, tokens_per_flop)
     interval = percentiles(np.where(np.isnan(values), np.inf, values), level)
-    floor = law.params.get("E", 0.0)
-    floor_interval = percentiles(draws["E"], level) if "E" in draws else (0.0, 0.0)
+    floor = law.floor
+    floor_interval = percentiles(draws[law.form.floor], level) if law.form.floor else (0.0, 0.0)
     status: Literal["reachable", "uncertain", "not reachable"] = "reachable"
     if target <= floor_interval[0]:
         status, x, interval = "not reachable", np.inf, (np.inf, np.inf)
@@ -130,31 +127,37 @@ def what_if(
     return Needed(target, x, interval, status, floor, floor_interval, level, x / _largest(law, tokens_per_flop))
 
 
-def _solve_one(of: dict[str, Array], target: float, _: float) -> Array:
-    """x [B] of E + A x^-alpha = target; inf below the floor, nan where the law does not fall."""
-    above = target - of.get("E", np.zeros(1))
+def _solvable(form: Form) -> bool:
+    return len(form.powers) == 1 or set(form.powers) == {"N", "D"}
+
+
+def _solve(form: Form, draws: dict[str, Array], target: float, tokens_per_flop: float) -> Array:
+    """x or C [B] at which the law of each draw reaches the target; inf below the floor, nan where it does not fall."""
+    above = target - (draws[form.floor] if form.floor else np.zeros(1))
+    (a, alpha), *others = [(draws[power.amplitude], draws[power.exponent]) for power in form.powers.values()]
+    falls = np.logical_and.reduce([alpha > 0, *(beta > 0 for _, beta in others)])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        x = np.exp(np.log(of["A"] / above) / of["alpha"])
-    return np.where(of["alpha"] <= 0, np.nan, np.where(above <= 0, np.inf, x))
+        if others:
+            ((b, beta),) = others
+            x = _least_product(a, alpha, b, beta, above) / tokens_per_flop
+        else:
+            x = np.exp(np.log(a / above) / alpha)
+    return np.where(falls, np.where(above <= 0, np.inf, x), np.nan)
 
 
-def _solve_surface(of: dict[str, Array], target: float, tokens_per_flop: float) -> Array:
-    """C [B] at which the best split of a Chinchilla surface reaches the target.
+def _least_product(a: Array, alpha: Array, b: Array, beta: Array, above: Array) -> Array:
+    """The least N D [B] with a N^-alpha + b D^-beta = above.
 
-    There alpha A N^-alpha = beta B D^-beta, so both terms are known shares of target - E.
+    There alpha a N^-alpha = beta b D^-beta, so both terms are known shares of `above`.
     """
-    alpha, beta = of["alpha"], of.get("beta", of["alpha"])
-    above = target - of["E"]
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        log_n = np.log(of["A"] * (alpha + beta) / (beta * above)) / alpha
-        log_d = np.log(of["B"] * (alpha + beta) / (alpha * above)) / beta
-        x = np.exp(log_n + log_d) / tokens_per_flop
-    return np.where((alpha <= 0) | (beta <= 0), np.nan, np.where(above <= 0, np.inf, x))
+    log_n = np.log(a * (alpha + beta) / (beta * above)) / alpha
+    log_d = np.log(b * (alpha + beta) / (alpha * above)) / beta
+    return np.asarray(np.exp(log_n + log_d))
 
 
 def _largest(law: Fit, tokens_per_flop: float) -> float:
     columns = law.points.x
-    size = columns["N"] * columns["D"] / tokens_per_flop if law.form.name in SURFACES else next(iter(columns.values()))
+    size = columns["N"] * columns["D"] / tokens_per_flop if "N" in columns else next(iter(columns.values()))
     return float(size.max())
 
 

@@ -1,7 +1,6 @@
 """The laws of a study: what is asked, declared before the data is seen, and the answers.
 
-Floor 4 of the path: `Study` -> `LawResult`s, which `report` shows. Each law is fitted over one metric, one
-data set and one tokenizer; `records` refuses to mix them.
+Each law is fitted over one metric, one data set and one tokenizer; `load_study` refuses to mix them.
 """
 
 from collections.abc import Sequence
@@ -12,12 +11,16 @@ import numpy as np
 import pandas as pd
 
 from lawfit.approaches.frontier import Curve, envelope, read_curves
+from lawfit.approaches.frontier_intervals import bootstrap_frontier, hold_out_largest_curve
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
-from lawfit.fitting.fitting import MIN_DISTINCT_X, Fit, fit
-from lawfit.forms.base import Array
+from lawfit.fitting.fitting import fit
+from lawfit.fitting.points import MIN_DISTINCT_X
+from lawfit.fitting.result import Fit
+from lawfit.forms.catalogue import POWER, named, simple
 from lawfit.intervals.alternatives import Alternative, alternatives
-from lawfit.intervals.back_tests import RollStep, hold_out_largest_curve, roll_forward
-from lawfit.intervals.bootstrap import Bootstrap, bootstrap, bootstrap_frontier, t_interval
+from lawfit.intervals.back_tests import RollStep, roll_forward
+from lawfit.intervals.bootstrap import Bootstrap, bootstrap, t_interval
 from lawfit.intervals.flags import flags
 from lawfit.intervals.profile import profile
 from lawfit.records import schema
@@ -27,11 +30,6 @@ from lawfit.records.study import Study
 from lawfit.text import plain
 
 LEVEL = 0.95
-FORMS = ("power", "power_floor")
-"""What `auto` chooses among: forms with one exponent, so that every law of a study has an alpha."""
-
-FRONTIER_POINTS = 32
-FRONTIER_SKIP = 0.1
 POOR_R2 = 0.95
 
 
@@ -109,7 +107,7 @@ class LawResult:
     @property
     def alpha(self) -> float:
         """The exponent; positive when y falls."""
-        return self.fit.params["alpha"]
+        return self.fit.exponent
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; an undefined number is None."""
@@ -150,7 +148,9 @@ def fit_study(study: Study, form: str = "auto", bootstrap: int = 1000, seed: int
         )
     laws = [law for law in LAWS if _sizes(study, law) >= MIN_DISTINCT_X]
     solve = {"final": _fit_final, "frontier": _fit_frontier}
-    forms = FORMS if form == "auto" else (form,)
+    forms = simple() if form == "auto" else (form,)
+    if not all(named(name).powers for name in forms):
+        raise RecordError(f"form {form!r} has no single exponent: expected one of {', '.join(simple())} or auto")
     return [solve[law.source](study, law, forms, bootstrap, seed) for law in laws]
 
 
@@ -182,33 +182,34 @@ def _fit_final(study: Study, law: Law, forms: Sequence[str], replicates: int, se
     notes = [f"without {', '.join(missing)}, which have no {law.y}"] if len(missing) else []
     found = flags(fitted, names=names)
     outliers = [i for flag in found if flag.kind == "outlier" for i in flag.points]
-    profiled = profile(fitted, "alpha", level=LEVEL)
+    profiled = profile(fitted, fitted.form.exponents[0], level=LEVEL)
     rolled = roll_forward(x, y, fitted.form.name) if len(np.unique(x)) > MIN_DISTINCT_X else ()
     return _result(
         law, fitted, x, y, names,
         intervals=bootstrap(fitted, run=names, replicates=replicates, seed=seed, level=LEVEL),
-        t_interval=t_interval(x, y, LEVEL) if fitted.form.name == "power" else None,
+        t_interval=t_interval(x, y, LEVEL) if fitted.form is POWER else None,
         profile_interval=(profiled.low, profiled.high), rolled=rolled, hold_out=rolled[-1].error if rolled else None,
-        alternatives=tuple(alternatives(fitted, forms=FORMS, outliers=outliers)),
+        alternatives=tuple(alternatives(fitted, forms=simple(), outliers=outliers)),
         warnings=[*notes, *schedule_flags(rows), *_poor_fit(fitted), *(flag.message for flag in found)],
     )  # fmt: skip
 
 
 def _fit_frontier(study: Study, law: Law, forms: Sequence[str], replicates: int, seed: int) -> LawResult:
     with_curve = study.curves["run_id"].isin(_recorded(study.finished, law)["run_id"])
-    curves = read_curves(study.curves[with_curve], law.y, law.x, FRONTIER_SKIP)
-    log_x, log_y, owners = envelope(curves, FRONTIER_POINTS)
+    curves = read_curves(study.curves[with_curve], law.y, law.x)
+    log_x, log_y, owners = envelope(curves)
     x, y = np.exp(log_x), np.exp(log_y)
     names = dict(zip(study.runs["run_id"], study.runs["run_name"], strict=True))
     fitted = fit(x, y, forms, independent=len(curves))
     ends = len(np.unique(np.round([curve.log_x[-1] for curve in curves], 9)))
     return _result(
         law, fitted, x, y, tuple(names[owner] for owner in owners),
-        intervals=bootstrap_frontier(curves, fitted.form.name, FRONTIER_POINTS, replicates, seed, LEVEL),
+        intervals=bootstrap_frontier(
+            curves, fitted.form.name, replicates=replicates, seed=seed, level=LEVEL
+        ),
         t_interval=None, profile_interval=None, rolled=(),
-        hold_out=hold_out_largest_curve(curves, fitted.form.name, FRONTIER_POINTS)
-        if ends > MIN_DISTINCT_X else None,
-        alternatives=tuple(alternatives(fitted, forms=FORMS)),
+        hold_out=hold_out_largest_curve(curves, fitted.form.name) if ends > MIN_DISTINCT_X else None,
+        alternatives=tuple(alternatives(fitted, forms=simple())),
         warnings=[*_unfinished(curves, log_x, owners), *schedule_flags(study.finished), *_poor_fit(fitted),
                   *(flag.message for flag in flags(fitted, run=owners))],
     )  # fmt: skip
@@ -232,9 +233,9 @@ def _result(
 
 
 def _verdict(law: Law, fitted: Fit, intervals: Bootstrap, t: tuple[float, float] | None) -> str:
-    low, high = t or intervals.intervals["alpha"]
+    low, high = t or intervals.exponent_interval
     kind = f"{100 * LEVEL:.0f} % {'t' if t else 'bootstrap'} interval"
-    alpha, symbol = fitted.params["alpha"], column(law.x).symbol
+    alpha, symbol = fitted.exponent, column(law.x).symbol
     if low <= 0 <= high:
         return (
             f"no scaling shown: the interval includes 0 "
@@ -242,7 +243,7 @@ def _verdict(law: Law, fitted: Fit, intervals: Bootstrap, t: tuple[float, float]
         )
     verb = "falls" if alpha > 0 else "rises"
     ends = sorted((abs(low), abs(high)))
-    towards = f" towards {fitted.params['E']:.3g}" if fitted.params.get("E") else ""
+    towards = f" towards {fitted.floor:.3g}" if fitted.floor else ""
     return f"{verb} as {symbol}^{-alpha:#.3g}{towards} ({kind} {ends[0]:#.3g} to {ends[1]:#.3g})"
 
 

@@ -1,8 +1,8 @@
 """What the points of one law must have in common, beyond their units.
 
-Floor 2 of the path, for `laws` and the command line. Runs that differ in warm-up, decay or tuning are flagged:
-between such settings the exponent of N*(C) moved from .84 to .50 (Porian et al. 2024). A Fréchet distance
-under another sampler, guidance or sample count is another quantity, so a law refuses to mix them.
+Runs that differ in warm-up, decay or tuning are flagged: between such settings the exponent of N*(C) moved from .84
+to .50 (Porian et al. 2024). A Fréchet distance under another sampler, guidance or sample count is another quantity,
+so a law refuses to mix them.
 """
 
 from collections.abc import Sequence

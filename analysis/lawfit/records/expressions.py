@@ -1,8 +1,7 @@
 """Arithmetic over the columns of a table, as a command line writes it: `6*n_params*tokens`, `loss < 4`.
 
-Floor 1 of the path, used wherever a column is named or rows are filtered. The text is parsed to a syntax tree
-of which only arithmetic, comparisons, logic, numbers, strings and column names are evaluated; nothing else is
-ever run.
+Used wherever a column is named or rows are filtered. The text is parsed to a syntax tree of which only arithmetic,
+comparisons, logic, numbers, strings and column names are evaluated; nothing else is ever run.
 """
 
 import ast

@@ -1,8 +1,8 @@
 """How training compute is counted, and conversion from one convention to another.
 
-Floor 1 of the path. A law in C means nothing without its convention: the same data give an exponent of N*(C)
-of .835 under one count and .497 under another (Porian et al. 2024). lawfit's own is `exact`: FLOPs of the
-whole training, forward and backward, two per multiply-add, every matrix product of the model counted.
+A law in C means nothing without its convention: the same data give an exponent of N*(C) of .835 under one count and
+.497 under another (Porian et al. 2024). lawfit's own is `exact`: FLOPs of the whole training, forward and backward,
+two per multiply-add, every matrix product of the model counted.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
-from lawfit.forms.base import Array
 
 BACKWARD_OVER_FORWARD = 2.0
 """The backward pass computes two products for each one of the forward pass."""

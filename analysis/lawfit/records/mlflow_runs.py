@@ -1,7 +1,7 @@
 """MLflow runs of any project -> a frame with canonical columns.
 
-Floor 2 of the path, for `records.load`. Params that are numbers become numbers, metrics keep their name, and
-the names of varscale's contract (`schema.PARAMS`) become its columns.
+Params that are numbers become numbers, metrics keep their name, and the names of varscale's contract
+(`schema.PARAMS`) become its columns.
 """
 
 from __future__ import annotations

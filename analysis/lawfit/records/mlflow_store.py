@@ -1,9 +1,8 @@
 """Reading of MLflow: runs, and metric histories in bulk, from any tracking URI.
 
-Floor 1 of the path, below `records` and `study`, and the only module that talks to MLflow. MLflow's client
-reads one metric of one run a call and waits minutes for a server that is away; here a database is asked by one
-query for hundreds of runs, a server by its bulk endpoint, and a first knock of a few seconds tells whether
-anyone is there.
+The only module that talks to MLflow. MLflow's client reads one metric of one run per call and waits minutes for a
+server that is away; here a database is asked by one query for hundreds of runs, a server by its bulk endpoint, and a
+first knock of a few seconds tells whether anyone is there.
 """
 
 from __future__ import annotations

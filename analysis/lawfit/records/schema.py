@@ -1,7 +1,6 @@
 """The contract of the records: names, columns, units.
 
-Floor 0 of the path MLflow -> `records` -> `fitting` -> `report`. The writer of the records imports these
-names too, so a metric, a param or a tag is spelled in one place only.
+The writer of the records imports these names too, so a metric, a param or a tag is spelled in one place only.
 """
 
 import re

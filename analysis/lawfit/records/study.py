@@ -1,8 +1,7 @@
 """The records of a varscale study, read by contract.
 
-Floor 2 of the path MLflow -> `load_study` -> `laws` -> `report`: experiment = study, parent run = one execution
-of it, child run = one cell. Stricter than `records.load`, since the writer is known: a missing field, two data
-sets, the same cell twice stop here with a RecordError.
+An experiment is a study, a parent run one execution of it, a child run one cell. Stricter than `table.load`, since
+the writer is known: a missing field, two data sets, the same cell twice stop here with a RecordError.
 """
 
 from __future__ import annotations

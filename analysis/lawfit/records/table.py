@@ -1,8 +1,7 @@
 """Tables and MLflow runs -> one checked frame.
 
-Floor 2 of the path: `load` reads, `points` picks and checks the columns of a law. What a law would silently get
-wrong (a missing column, N in millions, a loss in bits, a run twice) stops here with a RecordError of one line
-that says what to do.
+`load` reads, `points` picks and checks the columns of a law. What a law would silently get wrong (a missing column, N
+in millions, a loss in bits, a run twice) stops here with a RecordError of one line that says what to do.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
-from lawfit.forms.base import Array
 from lawfit.records import mlflow_runs
 from lawfit.records.expressions import evaluate, matching, quoted, unknown_column
 from lawfit.records.units import check_units
@@ -43,7 +42,7 @@ def load(
     taken as meant, their unit is not judged. where: rows to keep, "keep == 1".
 
     Canonical columns, where the source has them: n_params, tokens, flops (FLOPs of the training, see
-    `conventions`), loss (nats a token), fid, seed, run (name), run_id, study, step, schedule_complete (whether a
+    `flop_conventions`), loss (nats per token), fid, seed, run (name), run_id, study, step, schedule_complete (whether a
     row is the end of its schedule); all other columns keep their name. `frame.attrs` has "source" and, for
     MLflow, "left_out": (run, state) of the runs that did not finish.
 

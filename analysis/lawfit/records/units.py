@@ -1,7 +1,7 @@
 """Do the numbers of a column look like its unit? Judged by its name, its range and by C = 6·N·D.
 
-Floor 1 of the path, for `records`. Each rule has room for toys: a model of 1,000 parameters passes, as does any
-loss that a model with 262,144 tokens could have.
+Each rule has room for toys: a model of 1,000 parameters passes, as does any loss that a model with 262,144 tokens
+could have.
 """
 
 import re

@@ -1,7 +1,4 @@
-"""What the report says of one law: its picture, intervals, alternatives, back-tests and remarks, as text.
-
-Between `laws` and `report`, which sets it on the page.
-"""
+"""What the report says of one law: its picture, intervals, alternatives, back-tests and remarks, as text."""
 
 import math
 import re
@@ -45,7 +42,7 @@ def overview(result: LawResult) -> dict[str, str]:
     return {
         "law": result.law.title,
         "exponent": f"{column(result.law.x).symbol}^{-result.alpha:#.3g}",
-        "bootstrap": ends(result.bootstrap.intervals["alpha"]),
+        "bootstrap": ends(result.bootstrap.exponent_interval),
         "profile": ends(result.profile_interval) if result.profile_interval else NOTHING,
         "t": ends(result.t_interval) if result.t_interval else NOTHING,
         "R²": f"{result.fit.r2_log:.4f}" if math.isfinite(result.fit.r2_log) else NOTHING,
@@ -68,7 +65,7 @@ def _intervals(result: LawResult) -> Rows:
     for name, value in fit.params.items():
         if name in fit.form.amplitudes:
             continue
-        profile, t = (result.profile_interval, result.t_interval) if name == "alpha" else (None, None)
+        profile, t = (result.profile_interval, result.t_interval) if name in fit.form.exponents else (None, None)
         rows.append((name, f"{value:#.4g}", ends(boot.intervals[name]), ends(profile) if profile else NOTHING,
                      ends(t) if t else NOTHING))  # fmt: skip
     (middle,) = fit.reference.x0.values()
@@ -87,7 +84,7 @@ def _alternatives(result: LawResult) -> Rows:
 
 def _exponent(fit: Fit) -> tuple[str, str]:
     mark = "" if fit.certificate.holds else " (not certified)"
-    return f"{fit.params['alpha']:#.3g}{mark}", f"{fit.params['E']:#.3g}" if "E" in fit.params else NOTHING
+    return f"{fit.exponent:#.3g}{mark}", f"{fit.floor:#.3g}" if fit.form.floor else NOTHING
 
 
 def _rolled(result: LawResult) -> Rows:

@@ -1,6 +1,6 @@
 """The report of a study: one HTML file that opens with the answer.
 
-The end of the path: `LawResult`s, figures and pictures -> `report.html`, which needs nothing outside itself.
+`LawResult`s, figures and pictures -> `report.html`, which needs nothing outside itself.
 """
 
 import base64
@@ -15,7 +15,8 @@ import jinja2
 from markupsafe import Markup, escape
 
 from lawfit.errors import RecordError
-from lawfit.pictures import study as figures
+from lawfit.pictures.study import law_of_study
+from lawfit.pictures.style import save
 from lawfit.questions.study_laws import LEVEL, LawResult, not_fitted
 from lawfit.records import schema
 from lawfit.records.study import Study
@@ -98,9 +99,9 @@ def _sections(study: Study, results: Sequence[LawResult], folder: Path) -> list[
     """Each law with its picture, which also goes to the folder."""
     sections = []
     for result in results:
-        figure = figures.law_of_study(study, result)
-        figures.save(figure, folder / f"{result.law.key}.png")
-        sections.append(law_section(result, _embed(figures.save(figure, folder / f"{result.law.key}.svg"))))
+        figure = law_of_study(study, result)
+        save(figure, folder / f"{result.law.key}.png")
+        sections.append(law_section(result, _embed(save(figure, folder / f"{result.law.key}.svg"))))
     return sections
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import lawfit
 from lawfit.records import schema
-from lawfit.report import page as lawfit_report
+from lawfit.report.page import write_report
 from varscale.errors import EnvironmentalError, UserError
 from varscale.spec.study import Study
 from varscale.storage import write_json
@@ -44,7 +44,7 @@ def write_study_report(study: Study, places: Places, parent: str) -> Path:
             for run in records.finished.itertuples()
         }
         picture = _fetch(client, records.parent_run_id, schema.RECONSTRUCTIONS_FILE, scratch)
-        path = lawfit_report.write_report(
+        path = write_report(
             records,
             results,
             places.report,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from lawfit.fitting.fitting import MIN_DISTINCT_X
+from lawfit.fitting.points import MIN_DISTINCT_X
 from lawfit.records import schema
 from varscale.data.encoded import FreshCrops
 from varscale.data.schema import TokenManifest

@@ -8,12 +8,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lawfit.approaches.frontier import Curve, envelope
 from lawfit.errors import RecordError
 from lawfit.fitting.fitting import fit
 from lawfit.fitting.result import Fit
-from lawfit.intervals.bootstrap import bootstrap, bootstrap_frontier, t_interval
-from lawfit.intervals.covariance import delta_method, linearise
+from lawfit.intervals.bootstrap import bootstrap, t_interval
 
 X = 4608.0 * np.arange(1, 7) ** 3
 RUNS = np.arange(6)
@@ -124,30 +122,11 @@ def test_run_labels_must_match_the_points() -> None:
         bootstrap(_power(), run=RUNS[:5])
 
 
-def test_t_interval_and_delta_method_are_those_of_the_regression() -> None:
+def test_the_t_interval_is_that_of_the_regression() -> None:
     y = _noisy(np.random.default_rng(0), X)
     line = stats.linregress(np.log(X), np.log(y))
     half = stats.t.ppf(0.95, 4) * line.stderr
     assert t_interval(X, y, level=0.9) == pytest.approx((-line.slope - half, -line.slope + half), rel=1e-8)
-    errors = delta_method(fit(X, y, "power"), level=0.9)
-    assert errors.standard_errors["alpha"] == pytest.approx(line.stderr, rel=1e-8)
-    assert errors.intervals["alpha"] == pytest.approx((-line.slope - half, -line.slope + half), rel=1e-8)
-    assert errors.dof["alpha"] == 4
-
-
-def test_the_cluster_robust_variance_does_not_believe_in_repeated_points() -> None:
-    y = _noisy(np.random.default_rng(0), X)
-    slope = np.array([0.0, 1.0])
-    once = linearise(fit(X, y, "power"), RUNS, even=False).error(slope)
-    often = linearise(fit(np.tile(X, 9), np.tile(y, 9), "power"), np.tile(RUNS, 9)).error(slope)
-    assert often.variance == pytest.approx(once.variance, rel=1e-6)
-    assert often.dof == pytest.approx(once.dof, rel=1e-6)
-    assert once.dof < 4
-
-
-def test_runs_of_one_point_each_are_independent_points() -> None:
-    whole = _power()
-    assert delta_method(whole, run=RUNS).intervals == delta_method(whole).intervals
 
 
 def test_with_six_sizes_the_calibrated_interval_covers_and_the_percentiles_cover_too_little() -> None:
@@ -161,31 +140,6 @@ def test_with_six_sizes_the_calibrated_interval_covers_and_the_percentiles_cover
         plain += low < 0.05 < high
     assert 0.92 < calibrated / studies < 0.98
     assert 0.80 < plain / studies < 0.925
-
-
-def _curves(ends: list[float]) -> list[Curve]:
-    """Curves that touch y = 2 C^-0.1 at their end only."""
-    grid = np.linspace(-2, 0, 9)
-    return [Curve(f"r{i}", end + grid, np.log(2) - 0.1 * end - 0.4 * grid) for i, end in enumerate(ends)]
-
-
-def test_the_frontier_is_rebuilt_for_each_resample() -> None:
-    curves = _curves([20.0, 21.0, 22.0, 23.0, 24.0, 25.0])
-    samples = bootstrap_frontier(curves, "power", replicates=30, seed=2).samples
-    counts = _counts(6, 30, seed=2)
-    checked = 0
-    for times, (_, alpha) in zip(counts, samples, strict=True):
-        if np.count_nonzero(times) >= 3:
-            log_x, log_y, _ = envelope([curves[i] for i in np.flatnonzero(times)], 32)
-            assert alpha == pytest.approx(-np.polyfit(log_x, log_y, 1)[0], rel=1e-9)
-            checked += 1
-    assert checked >= 25
-    assert len(set(np.round(samples[:, 1], 12))) > 10
-
-
-def test_a_frontier_of_two_runs_is_not_resampled() -> None:
-    with pytest.raises(RecordError, match="2 curves"):
-        bootstrap_frontier(_curves([20.0, 21.0]), "power")
 
 
 @pytest.mark.parametrize(

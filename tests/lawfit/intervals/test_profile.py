@@ -1,4 +1,4 @@
-"""Profile intervals and predictions: against regression, against brute force, and at their limits."""
+"""Profile intervals: against regression, against brute force, and at their limits."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ from scipy import optimize, stats
 
 from lawfit.errors import RecordError
 from lawfit.fitting.fitting import fit
-from lawfit.intervals.prediction import predict_interval
 from lawfit.intervals.profile import intervals, profile, reference_intervals
 
 X = 4608.0 * np.arange(1, 7) ** 3
@@ -112,37 +111,3 @@ def test_robust_losses_have_profiles_near_those_of_squares(loss: str) -> None:
 def test_an_unknown_parameter_is_refused() -> None:
     with pytest.raises(RecordError, match="no 'beta': it has A, alpha"):
         profile(fit(X, _power(), "power"), "beta")
-
-
-def test_predictions_of_a_power_law_are_those_of_regression() -> None:
-    y = _power()
-    whole = fit(X, y, "power")
-    found = predict_interval(whole, [1e7], level=0.9)
-    log = np.log(X) - np.log(X).mean()
-    variance = whole.objective / 4
-    law = variance * (1 / 6 + (np.log(1e7) - np.log(X).mean()) ** 2 / (log**2).sum())
-    t = stats.t.ppf(0.95, 4)
-    assert np.log(found.law_high / found.law)[0] == pytest.approx(t * np.sqrt(law), rel=1e-5)
-    assert np.log(found.law / found.low)[0] == pytest.approx(t * np.sqrt(law + variance), rel=1e-5)
-    assert found.beyond["x"][0] == pytest.approx(1e7 / X.max())
-
-
-def test_the_noise_of_a_new_run_adds_to_the_prediction_only() -> None:
-    whole = fit(X, _power(), "power")
-    plain, noisy = predict_interval(whole, [1e7]), predict_interval(whole, [1e7], seed_sd=0.05)
-    assert noisy.law_high == pytest.approx(plain.law_high, rel=1e-6)
-    half = stats.t.ppf(0.975, 4) * np.sqrt(sum(part[0] ** 2 for part in noisy.sd_parts.values()))
-    assert np.log(noisy.high / noisy.law)[0] == pytest.approx(half, rel=1e-4)
-
-
-def test_far_beyond_the_data_a_floor_bounds_the_prediction_from_below() -> None:
-    found = predict_interval(fit(WIDE, _floor(), "power_floor"), [1e9, 1e13, 1e17])
-    assert (found.law_low > 0.09).all()
-    assert (np.diff(found.law_high / found.law_low) > 0).all()
-    assert (found.low < found.law_low).all()
-
-
-def test_predictions_are_made_in_linear_space_too() -> None:
-    y = 100 * _floor(0.001)
-    found = predict_interval(fit(WIDE, y, "power_floor", space="linear"), [1e9])
-    assert found.low[0] < found.law_low[0] < found.law[0] < found.law_high[0] < found.high[0] < y.min()

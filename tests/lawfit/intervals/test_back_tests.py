@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from lawfit.approaches.frontier import Curve
 from lawfit.errors import RecordError
 from lawfit.fitting.fitting import fit
-from lawfit.intervals.back_tests import hold_out_largest, hold_out_largest_curve, roll_forward
+from lawfit.intervals.back_tests import hold_out_largest, roll_forward
 
 X = 4608.0 * np.arange(1, 7) ** 3
 
@@ -52,22 +51,3 @@ def test_rolling_forward_predicts_each_size_from_the_smaller_ones() -> None:
 def test_rolling_forward_needs_one_size_more_than_a_fit() -> None:
     with pytest.raises(RecordError, match="3 sizes"):
         roll_forward(X[:3], X[:3], "power")
-
-
-def _curves(ends: list[float]) -> list[Curve]:
-    """Curves that touch y = 2 C^-0.1 at their end only."""
-    grid = np.linspace(-2, 0, 9)
-    return [Curve(f"r{i}", end + grid, np.log(2) - 0.1 * end - 0.4 * grid) for i, end in enumerate(ends)]
-
-
-def test_frontier_hold_out_predicts_the_end_of_the_largest_run() -> None:
-    curves = _curves([20.0, 21.0, 22.0, 23.0])
-    error = hold_out_largest_curve(curves, "power")
-    assert 0 < abs(error) < 0.2
-    cheaper = Curve("r3", curves[3].log_x, curves[3].log_y - np.log(2))
-    assert hold_out_largest_curve([*curves[:3], cheaper], "power") == pytest.approx(2 * (1 + error) - 1, rel=1e-9)
-
-
-def test_frontier_hold_out_needs_three_smaller_runs() -> None:
-    with pytest.raises(RecordError, match="2 curves end below"):
-        hold_out_largest_curve(_curves([20.0, 21.0, 22.0, 22.0]), "power")

@@ -1,8 +1,5 @@
 """The contract: names, labels, errors."""
 
-import subprocess
-import sys
-
 import pytest
 
 from lawfit.errors import RecordError
@@ -41,12 +38,3 @@ def test_names_are_unique() -> None:
         [metric.heading for metric in schema.METRICS if metric.heading],
     ):
         assert len(set(names)) == len(names)
-
-
-def test_import_is_light() -> None:
-    code = (
-        "import sys, lawfit; heavy = {'mlflow', 'matplotlib', 'jinja2', 'torch', 'ray', 'varscale'};"
-        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

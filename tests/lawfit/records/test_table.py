@@ -17,7 +17,7 @@ from mlflow.entities import Metric, Param
 from lawfit.errors import RecordError, TrackingError
 from lawfit.records import mlflow_store, schema
 from lawfit.records.mlflow_store import Store
-from lawfit.records.table import load, points
+from lawfit.records.table import load, load_table, points
 
 GOOD = pd.DataFrame({"n_params": [1e4, 1e5, 1e6], "tokens": [1e6, 1e6, 1e6], "loss": [3.4, 3.2, 3.0]})
 
@@ -221,3 +221,36 @@ def test_our_patience_does_not_outlast_the_reading(foreign: str) -> None:
     before = dict(os.environ)
     load(foreign)
     assert dict(os.environ) == before
+
+
+def test_tables_are_read_from_csv_parquet_and_frames(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"n": [1, 2, 3], "loss": [3.0, 2.5, 2.2], "note": ["a", "b", "c"]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_parquet(tmp_path / "t.parquet")
+    for source in (tmp_path / "t.csv", str(tmp_path / "t.parquet"), frame):
+        table = load_table(source, ["n", "loss"])
+        assert list(table["loss"]) == [3.0, 2.5, 2.2]
+        assert list(table["note"]) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1.0, None, 2.0], "row 1, column 'loss': nan is not"),
+        ([1.0, 2.0, -3.0], "row 2, column 'loss': -3.0 is not"),
+        (["1", "2", "x"], "row 2, column 'loss': 'x' is not"),
+        ([1.0, float("inf"), 2.0], "row 1, column 'loss': inf is not"),
+    ],
+)
+def test_a_bad_cell_is_named_by_row_and_column(values: list[Any], message: str) -> None:
+    with pytest.raises(RecordError, match=message):
+        load_table(pd.DataFrame({"loss": values}), ["loss"])
+
+
+def test_a_missing_column_or_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="column 'loss' is missing: the table has n"):
+        load_table(pd.DataFrame({"n": [1]}), ["loss"])
+    with pytest.raises(RecordError, match="no such file"):
+        load_table(tmp_path / "none.csv", ["n"])
+    with pytest.raises(RecordError, match=r"unknown kind of table '.xlsx', expected .csv or .parquet"):
+        load_table(tmp_path / "t.xlsx", ["n"])
