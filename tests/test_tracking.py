@@ -7,6 +7,8 @@ import mlflow
 import pytest
 
 from lawfit.records import schema
+from lawfit.records.mlflow_runs import last_values
+from lawfit.records.mlflow_store import Store
 from varscale.tracking import Recorder, find_study
 
 
@@ -34,28 +36,77 @@ def test_parent_and_children_are_found_again_and_never_doubled(uri: str, tmp_pat
     assert child.info.status == "RUNNING"
 
 
-def test_a_resumed_run_records_no_step_twice(uri: str, tmp_path: Path) -> None:
+ON_ONE, ON_TWO = ({schema.RESOURCES_WORLD_SIZE: workers, schema.ENGINE_ZERO_STAGE: 1} for workers in (1, 2))
+
+
+def attempted(writer: Recorder, workers: dict[str, int], steps: range) -> str:
+    """An attempt at a cell, on these workers, that takes these steps and is killed; the run's id."""
+    run = writer.open_cell(writer.open_study("key", "study/x", {}, {}), "cell-key", "d1-s0", {"model.depth": 1}, {})
+    writer.attempt(run, workers, steps.start - 1)
+    for step in steps:
+        writer.log(run, step, {"train/loss": step + workers[schema.RESOURCES_WORLD_SIZE] / 10})
+    writer.flush()
+    return run
+
+
+def recorded(uri: str, run: str) -> list[tuple[int, float]]:
+    """Step and value of each point, in the order in which they were recorded."""
+    points = mlflow.MlflowClient(uri).get_metric_history(run, "train/loss")
+    return [(point.step, point.value) for point in sorted(points, key=lambda point: (point.timestamp, point.step))]
+
+
+def test_attempts_on_workers_alike_record_no_step_twice(uri: str, tmp_path: Path) -> None:
     for steps in (range(1, 6), range(3, 9)):
-        writer = recorder(uri, tmp_path)
-        parent = writer.open_study("key", "study/x", {}, {})
-        run = writer.open_cell(parent, "cell-key", "d1-s0", {}, {})
-        for step in steps:
-            writer.log(run, step, {"train/loss": 1 / step})
-        writer.flush()
-    history = mlflow.MlflowClient(uri).get_metric_history(run, "train/loss")
-    assert [point.step for point in history] == list(range(1, 9))
+        run = attempted(recorder(uri, tmp_path), ON_TWO, steps)
+    assert recorded(uri, run) == [(step, step + 0.2) for step in range(1, 9)]
+    assert mlflow.MlflowClient(uri).get_run(run).data.tags[schema.TAG_RESUMED] == "2"
 
 
-def test_another_attempt_with_other_workers_is_another_run(uri: str, tmp_path: Path) -> None:
+def test_other_workers_go_on_in_the_same_run_and_what_they_record_counts(uri: str, tmp_path: Path) -> None:
+    first = attempted(recorder(uri, tmp_path), ON_TWO, range(1, 10))
+    assert recorder(uri, tmp_path).last_step(first) == -1  # not open there
+    for steps in (range(1, 5), range(3, 12)):  # from the start, then from a checkpoint of their own
+        run = attempted(recorder(uri, tmp_path), ON_ONE, steps)
+    again = [(step, step + 0.1) for step in range(1, 12)]
+    assert (run, recorded(uri, run)) == (first, [(step, step + 0.2) for step in range(1, 10)] + again)
+    data = mlflow.MlflowClient(uri).get_run(run).data
+    assert data.metrics == {"train/loss": 11.1}
+    assert data.params == {"model.depth": "1"}
+    assert {name: data.tags[name] for name in ON_ONE} == {name: str(value) for name, value in ON_ONE.items()}
+    points = last_values(Store(uri).histories([run], ["train/loss"]))
+    assert list(zip(points["step"], points["value"], strict=True)) == again
+
+
+def test_a_step_taken_again_within_an_attempt_is_not_recorded_again(uri: str, tmp_path: Path) -> None:
+    writer = recorder(uri, tmp_path)
+    run = attempted(writer, ON_TWO, range(1, 6))
+    writer.attempt(run, ON_TWO, 2)  # Ray Train started its workers anew
+    for step in range(3, 7):
+        writer.log(run, step, {"train/loss": 0.0})
+    writer.flush()
+    assert recorded(uri, run)[4:] == [(5, 5.2), (6, 0.0)]
+    assert writer.last_step(run) == 6
+
+
+def test_a_run_of_the_first_records_goes_on_though_its_workers_are_params(uri: str, tmp_path: Path) -> None:
     writer = recorder(uri, tmp_path)
     parent = writer.open_study("key", "study/x", {}, {})
-    first = writer.open_cell(parent, "cell-key", "d1-s0", {"resources.world_size": 2}, {})
-    writer.log(first, 5, {"train/loss": 1.0})
-    assert writer.last_step(first) == 5
-    second = writer.open_cell(parent, "cell-key", "d1-s0", {"resources.world_size": 1}, {})
-    assert second != first
-    assert writer.last_step(second) == -1
-    assert mlflow.MlflowClient(uri).get_run(first).data.tags[schema.TAG_STATE] == schema.STATE_FAILED
+    first = {"model.depth": 1, **ON_TWO, "engine.micro_batch": 8}
+    old = writer.open_cell(parent, "cell-key", "d1-s0", first, {})
+    writer.log(old, 4, {"train/loss": 1.0})
+    writer.flush()
+    assert attempted(recorder(uri, tmp_path), ON_TWO, range(3, 6)) == old
+    assert recorded(uri, old) == [(4, 1.0), (5, 5.2)]
+    assert attempted(recorder(uri, tmp_path), ON_ONE, range(5, 6)) == old
+    assert recorded(uri, old)[2:] == [(5, 5.1)]
+
+
+def test_a_study_is_found_by_the_key_it_had_before(uri: str, tmp_path: Path) -> None:
+    writer = recorder(uri, tmp_path)
+    parent = writer.open_study("former", "study/x", {}, {})
+    assert writer.open_study("key", "study/x", {}, {}, "former") == parent
+    assert find_study(uri, "study", "key") == parent
+    assert writer.open_study("other", "study/x", {}, {}, "former") != parent
 
 
 def test_a_study_is_found_by_its_key(uri: str, tmp_path: Path) -> None:

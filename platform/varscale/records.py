@@ -57,6 +57,7 @@ class Records:
     open_study = _asks(Recorder.open_study)
     open_cell = _asks(Recorder.open_cell)
     open_tokenizer = _asks(Recorder.open_tokenizer)
+    attempt = _asks(Recorder.attempt)
     finished_cell = _asks(Recorder.finished_cell)
     last_step = _asks(Recorder.last_step)
     latest = _asks(Recorder.latest)

@@ -1,8 +1,8 @@
-"""Writing of records to MLflow: one parent run a study, one child run a cell, one run a tokenizer, by explicit ids.
+"""Writing of records to MLflow: a parent run per study, a child run per cell, a run per tokenizer, by explicit ids.
 
 A :class:`Recorder` is the only writer of its database: metrics are buffered and written in batches (one by one they
-cost 40 times as much, and SQLite locks under several writers). A run that resumes keeps its id, and steps already
-recorded are not recorded twice. Names come from ``lawfit.records.schema``, the contract with the reader.
+cost 40 times as much, and SQLite locks under several writers). A run keeps its id over all attempts at it. Names come
+from ``lawfit.records.schema``, the contract with the reader.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 FLUSH_INTERVAL_S = 5.0
 SQLITE = "sqlite:///"
 BATCH_LIMIT = 1000
-"""MLflow's limit of metrics a call."""
+"""MLflow's limit of metrics per call."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ def _study_query(study_key: str) -> str:
     return f"tags.{schema.TAG_STUDY_KEY} = '{study_key}' and tags.{schema.TAG_KIND} = '{schema.KIND_STUDY}'"
 
 
+def _now() -> int:
+    """Milliseconds since 1970, as MLflow stamps its points."""
+    return int(time.time() * 1000)
+
+
 class Recorder:
     """Writes the runs of one study, or of one tokenizer's training.
 
@@ -77,7 +82,9 @@ class Recorder:
         )
         self._buffer: dict[str, list[Any]] = {}
         self._flushed = time.monotonic()
-        self._last_step: dict[tuple[str, str], int] = {}
+        self._last_step: dict[str, int] = {}
+        self._known: dict[str, dict[str, int]] = {}
+        """By run and metric: the step up to which there is nothing to add."""
         self._progress: dict[str, Progress] = {}
         self._names: dict[str, str] = {}
         self._failures: dict[str, str] = {}
@@ -96,11 +103,7 @@ class Recorder:
         return self._open(None, name, params, {schema.TAG_KIND: kind, schema.TAG_STATE: schema.STATE_RUNNING, **tags})
 
     def open_cell(self, parent: str, run_key: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
-        """Id of the child run with this key: the existing one, reopened, or a new one.
-
-        An unfinished run whose params differ (it ran on other workers, say) is closed as failed and a new one begins:
-        one run never holds two attempts.
-        """
+        """Id of the child run with this key: the existing one, reopened, whatever it ran on before, or a new one."""
         tags = {
             schema.TAG_KIND: schema.KIND_CELL,
             schema.TAG_RUN_KEY: run_key,
@@ -111,7 +114,7 @@ class Recorder:
         return self._go_on(self._find_cell(parent, run_key), name, params, tags)
 
     def open_tokenizer(self, run_key: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
-        """Id of the unfinished run of a tokenizer with this key, reopened, or of a new one; as :meth:`open_cell`."""
+        """Id of the unfinished run of a tokenizer with this key, reopened, or of a new one."""
         query = f"tags.{schema.TAG_RUN_KEY} = '{run_key}' and tags.{schema.TAG_KIND} = '{schema.KIND_TOKENIZER}'"
         found = self._find(f"{query} and tags.{schema.TAG_STATE} != '{schema.STATE_FINISHED}'")
         tags = {
@@ -128,13 +131,15 @@ class Recorder:
         return found is not None and found.data.tags.get(schema.TAG_STATE) == schema.STATE_FINISHED
 
     def log(self, run_id: str, step: int, metrics: dict[str, float]) -> None:
-        """Record metrics at a step; steps a resumed run has recorded before are passed over."""
+        """Record metrics at a step; steps that attempts alike have recorded are passed over, see :meth:`attempt`."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
-        fresh = {k: v for k, v in metrics.items() if step > self._last_step.get((run_id, k), -1)}
+        now = _now()
+        known = self._known.setdefault(run_id, {})
+        fresh = {key: value for key, value in metrics.items() if step > known.get(key, -1)}
         self._buffer.setdefault(run_id, []).extend(Metric(key, value, now, step) for key, value in fresh.items())
-        self._last_step.update({(run_id, key): step for key in fresh})
+        known.update(dict.fromkeys(fresh, step))
+        self._last_step[run_id] = max(step, self.last_step(run_id))
         before = self._progress.get(run_id)
         self._progress[run_id] = Progress(step, {**before.metrics, **metrics} if before else metrics)
         if time.monotonic() - self._flushed > FLUSH_INTERVAL_S:
@@ -142,7 +147,28 @@ class Recorder:
 
     def last_step(self, run_id: str) -> int:
         """The last step of which anything is recorded; -1 if nothing is."""
-        return max((step for (run, _), step in self._last_step.items() if run == run_id), default=-1)
+        return self._last_step.get(run_id, -1)
+
+    def attempt(self, run_id: str, facts: dict[str, Any], start: int) -> None:
+        """An attempt at an open run begins.
+
+        All attempts are one run, for its key says that they have one result. To the last bit they have it only on
+        workers alike, and then steps that are taken again are not recorded again. On others they are, and the last
+        record counts (``lawfit`` reads so, and MLflow's own latest value is that): a finished run is then the curve of
+        the attempt that made its model, also from step 0, and never two halves of different ones. MLflow can delete no
+        point; its page shows both.
+
+        Args:
+            facts: what the attempt runs on, by the names of the schema; kept as tags.
+            start: the step of the checkpoint that it goes on from, or 0.
+        """
+        data = self._client.get_run(run_id).data
+        before = data.params | data.tags  # the first records have them as params
+        if any(before.get(name, str(value)) != str(value) for name, value in facts.items()):
+            self._known[run_id] = {}
+            facts = facts | {schema.TAG_SINCE: _now()}
+        for name, value in {**facts, schema.TAG_RESUMED: start}.items():
+            self.tag(run_id, name, str(value))
 
     def latest(self, run_id: str) -> dict[str, float]:
         """The latest value of each metric of a run."""
@@ -198,14 +224,14 @@ class Recorder:
         return {name: self._progress.get(run_id) for run_id, name in self._names.items()}
 
     def _go_on(self, found: Any, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
-        """Id of ``found``, reopened if its params are these, else of a new run."""
-        if found and any(found.data.params.get(key) != str(value) for key, value in params.items()):
-            self.close(found.info.run_id, schema.STATE_FAILED)
-            found = None
+        """Id of ``found``, reopened, else of a new run."""
         run_id = self._open(found, name, params, tags)
-        for key in self._client.get_run(run_id).data.metrics:
-            self._last_step[run_id, key] = max(m.step for m in self._client.get_metric_history(run_id, key))
-        self._names[run_id] = name
+        self._names[run_id], self._known[run_id] = name, {}
+        since = int(found.data.tags.get(schema.TAG_SINCE, 0)) if found else 0
+        for key in found.data.metrics if found else ():
+            points = self._client.get_metric_history(run_id, key)
+            self._known[run_id][key] = max((point.step for point in points if point.timestamp >= since), default=-1)
+            self._last_step[run_id] = max(self.last_step(run_id), *(point.step for point in points))
         return run_id
 
     def _find(self, query: str) -> Any:

@@ -67,11 +67,12 @@ def make_cell(depth: int, seed: int = 0, points: int = 20, noise: float = 0.0) -
             schema.DATA_IMAGES: "16384", schema.DATA_FINGERPRINT: "sha256:data",
             schema.TOKENIZER_FINGERPRINT: "sha256:tokenizer", schema.TOKENIZER_KIND: "train",
             schema.OPTIMIZER_LR: "0.002", schema.OPTIMIZER_BATCH: "64", schema.OPTIMIZER_STEPS: "256",
-            schema.SEED: str(seed), schema.ENGINE_ZERO_STAGE: "1", schema.RESOURCES_WORLD_SIZE: "2",
+            schema.SEED: str(seed),
         },
         tags={
             schema.TAG_KIND: schema.KIND_CELL, schema.TAG_STATE: schema.STATE_FINISHED,
             schema.TAG_RUN_KEY: f"key-d{depth}-s{seed}", schema.TAG_GIT_COMMIT: "0123456",
+            schema.ENGINE_ZERO_STAGE: "1", schema.RESOURCES_WORLD_SIZE: "2",
         },
     )  # fmt: skip
     for step in map(int, steps):

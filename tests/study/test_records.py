@@ -32,6 +32,7 @@ def test_a_cell_records_all_that_lawfit_reads(root: Path) -> None:
     for params in records.values():
         for param in (*schema.PARAMS, *schema.OPTIONAL_PARAMS):
             assert str(param.read(str(params[param.name]))) == str(params[param.name])
+        assert not {schema.ENGINE_MICRO_BATCH, *(fact.name for fact in schema.ATTEMPT)} & set(params)
         assert params[schema.SAMPLES_CFG] == 2.5
         assert params[schema.SAMPLES_IMAGES] == study.evaluation.images
         assert params[schema.OPTIMIZER_BASE_LR] == study.optimizer.peak_lr

@@ -19,7 +19,7 @@ from lawfit.records.mlflow_store import Store
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-COLUMN_OF_PARAM = {param.name: param.column for param in (*schema.PARAMS, *schema.OPTIONAL_PARAMS)}
+COLUMN_OF_PARAM = {param.name: param.column for param in (*schema.PARAMS, *schema.ATTEMPT, *schema.OPTIONAL_PARAMS)}
 MACHINE = ("system/", "perf/")
 """Prefixes of metrics about the machine, which no law needs."""
 
@@ -77,7 +77,7 @@ def _metrics(run: Run) -> dict[str, float]:
 def _runs_frame(runs: Sequence[Run], study: str) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for run in reversed(runs):  # in the order they began
-        params = {COLUMN_OF_PARAM.get(name, name): text for name, text in run.data.params.items()}
+        params = {COLUMN_OF_PARAM.get(name, name): text for name, text in schema.settings(run).items()}
         named = {"run": run.info.run_name, "run_id": run.info.run_id, "study": study}
         rows.append({**params, **_metrics(run), **named})
     frame = pd.DataFrame(rows)

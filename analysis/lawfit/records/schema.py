@@ -3,12 +3,17 @@
 The writer of the records imports these names too, so a metric, a param or a tag is spelled in one place only.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lawfit.errors import RecordError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 # Names of metrics, logged at step = optimizer step. `flops` is logged at every step where another metric is.
 VAL_LOSS = "val/loss"
@@ -43,15 +48,18 @@ def by_scale(name: str, k: int) -> str:
     return f"{name}_scale_{k}"
 
 
-# Params: flat, dotted, constant over a run. MLflow keeps them as strings.
+# Params: flat, dotted, what a run is, whoever makes it. MLflow keeps them as strings and never changes them.
 MODEL_DEPTH = "model.depth"
 MODEL_WIDTH = "model.width"
 MODEL_HEADS = "model.heads"
+MODEL_DROP_PATH = "model.drop_path"
 MODEL_N_PAPER = "model.n_paper"
 MODEL_N_PARAMS = "model.n_params"
 DATA_TOKENS = "data.tokens"
 DATA_IMAGES = "data.images"
 DATA_FINGERPRINT = "data.fingerprint"
+DATA_VIEWS = "data.views"
+DATA_ENCODING = "data.encoding"
 TOKENIZER_FINGERPRINT = "tokenizer.fingerprint"
 TOKENIZER_KIND = "tokenizer.kind"
 OPTIMIZER_LR = "optimizer.lr"
@@ -64,9 +72,10 @@ SAMPLES_CFG = "samples.cfg"
 SAMPLES_TOP_K = "samples.top_k"
 SAMPLES_TOP_P = "samples.top_p"
 SAMPLES_IMAGES = "samples.images"
+SAMPLES_ROWS = "samples.rows"
+"""Classes of a sample grid's rows, from the top."""
+ENGINE_PRECISION = "engine.precision"
 SEED = "seed"
-ENGINE_ZERO_STAGE = "engine.zero_stage"
-RESOURCES_WORLD_SIZE = "resources.world_size"
 
 # Artifacts: files of a run.
 MODEL_FILE = "model.safetensors"
@@ -75,7 +84,11 @@ GRID_FILE = "samples.png"
 GRID_FOLDER = "samples"
 RECONSTRUCTIONS_FILE = "reconstructions.png"
 
-# Tags.
+# Tags: what may change, such as the facts of the latest attempt at a run, on other workers perhaps.
+ENGINE_ZERO_STAGE = "engine.zero_stage"
+ENGINE_MICRO_BATCH = "engine.micro_batch"
+ENGINE_ACCUMULATION = "engine.accumulation"
+RESOURCES_WORLD_SIZE = "resources.world_size"
 TAG_KIND = "kind"
 TAG_RUN_KEY = "run_key"
 TAG_GIT_COMMIT = "git.commit"
@@ -87,6 +100,8 @@ TAG_REASON = "reason"
 """Why a run failed."""
 TAG_RESUMED = "resumed_at_step"
 """Step of the checkpoint that the latest attempt went on from."""
+TAG_SINCE = "attempts_alike_since"
+"""Milliseconds since 1970: when the first of the latest attempts, all on workers alike, began."""
 TAG_NOTICE = "notice"
 """Last thing that the user was told of the run, such as that it had to start again."""
 
@@ -101,7 +116,7 @@ STATES = (STATE_RUNNING, STATE_FINISHED, STATE_FAILED)
 
 @dataclass(frozen=True)
 class Param:
-    """An MLflow param, the frame column it becomes and the type its string is read as."""
+    """An MLflow param, or tag, the frame column it becomes and the type its string is read as."""
 
     name: str
     column: str
@@ -123,9 +138,17 @@ PARAMS = (
     Param(OPTIMIZER_BATCH, "batch", int),
     Param(OPTIMIZER_STEPS, "steps", int),
     Param(SEED, "seed", int),
-    Param(ENGINE_ZERO_STAGE, "zero_stage", int),
-    Param(RESOURCES_WORLD_SIZE, "world_size", int),
 )
+
+ATTEMPT = (Param(ENGINE_ZERO_STAGE, "zero_stage", int), Param(RESOURCES_WORLD_SIZE, "world_size", int))
+"""Tags that say what a run's latest attempt ran on; the first records have them as params. A run may lack them."""
+
+
+def settings(run: Run) -> dict[str, str]:
+    """Params of a run, and what is kept of its attempt, by the names above."""
+    tags = run.data.tags
+    return run.data.params | {param.name: tags[param.name] for param in ATTEMPT if param.name in tags}
+
 
 OPTIONAL_PARAMS = (
     Param(OPTIMIZER_BASE_LR, "base_lr", float),

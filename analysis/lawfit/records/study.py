@@ -27,10 +27,10 @@ CURVE_COLUMNS = ("run_id", "depth", "step", schema.FLOPS, "metric", "value")
 class Study:
     """The records of one study.
 
-    runs: one row a child run, whatever its state; columns run_id, run_name, state, run_key, wall_s (seconds
-    from start to end, pauses included), those of `schema.PARAMS` and `OPTIONAL_PARAMS`, and the last value of
+    runs: one row per child run, whatever its state; columns run_id, run_name, state, run_key, wall_s (seconds from
+    start to end, pauses included), those of `schema.PARAMS`, `ATTEMPT` and `OPTIONAL_PARAMS`, and the last value of
     each metric under the metric's name (`flops` is the run's total). curves: the finished runs' histories, one
-    row a (run, step, metric), columns `CURVE_COLUMNS`, flops cumulative.
+    row per (run, step, metric), columns `CURVE_COLUMNS`, flops cumulative.
     """
 
     name: str
@@ -88,10 +88,8 @@ def _row(run: Run) -> dict[str, Any]:
     name, tags, state = str(run.info.run_name), run.data.tags, _state(run)
     row: dict[str, Any] = {"run_id": run.info.run_id, "run_name": name, "state": state}
     row["run_key"] = tags.get(schema.TAG_RUN_KEY)
-    for param in schema.PARAMS:
-        row[param.column] = _param(run, param, required=state == schema.STATE_FINISHED)
-    for param in schema.OPTIONAL_PARAMS:
-        row[param.column] = _param(run, param, required=False)
+    for param in (*schema.PARAMS, *schema.ATTEMPT, *schema.OPTIONAL_PARAMS):
+        row[param.column] = _param(run, param, required=param in schema.PARAMS and state == schema.STATE_FINISHED)
     metrics = run.data.metrics
     if state == schema.STATE_FINISHED:
         if row["run_key"] is None:
@@ -114,7 +112,7 @@ def _state(run: Run) -> str:
 
 
 def _param(run: Run, param: schema.Param, required: bool) -> int | float | str | None:
-    text = run.data.params.get(param.name)
+    text = schema.settings(run).get(param.name)
     if text is None:
         if required:
             raise RecordError(f"run {run.info.run_name!r} has no param {param.name!r}")

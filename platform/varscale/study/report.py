@@ -71,8 +71,8 @@ def _facts(client: Any, parent: str) -> dict[str, str]:
         "Fréchet distance of reconstructions (floor of fd/tokenizer)": (
             f"{metrics[schema.OF_TOKENIZER + schema.FD_RECONSTRUCTION]:.4g}"
         ),
-        "Tokenizer": params["tokenizer.kind"],
-        "Rows of the sample grids": params["samples.rows"],
-        "Augmented views an image": params["data.views"],
-        "Git commit": run.data.tags["git.commit"],
+        "Tokenizer": params[schema.TOKENIZER_KIND],
+        "Rows of the sample grids": params[schema.SAMPLES_ROWS],
+        "Augmented views per image": params[schema.DATA_VIEWS],
+        "Git commit": run.data.tags[schema.TAG_GIT_COMMIT],
     }

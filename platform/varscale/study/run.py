@@ -150,9 +150,9 @@ def _open_parent(records: Records, study: Study, places: Places, ready: Prepared
         schema.TOKENIZER_FINGERPRINT: ready.manifest.tokenizer_fingerprint,
         schema.TOKENIZER_KIND: study.tokenizer.kind,
         schema.SEED: study.seed,
-        "data.encoding": study.data.encoding,
-        "data.views": ready.manifest.views["train"],
-        "samples.rows": ", ".join(ready.manifest.classes[:GRID_CLASSES]),
+        schema.DATA_ENCODING: study.data.encoding,
+        schema.DATA_VIEWS: ready.manifest.views["train"],
+        schema.SAMPLES_ROWS: ", ".join(ready.manifest.classes[:GRID_CLASSES]),
     }
     tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_STATE: schema.STATE_RUNNING}
     name = f"study/{study.name}@{git_commit[:7]}"

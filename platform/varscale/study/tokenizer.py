@@ -141,7 +141,7 @@ def _params(run: TokenizerRun) -> dict[str, Any]:
     flat: dict[str, Any] = {
         schema.SEED: run.seed,
         schema.DATA_FINGERPRINT: run.settings["data_fingerprint"],
-        "engine.precision": run.precision,
+        schema.ENGINE_PRECISION: run.precision,
     }
     for section in ("data", "model", "recipe"):
         for key, value in run.settings[section].items():

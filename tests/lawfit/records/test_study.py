@@ -11,6 +11,7 @@ from lawfit.errors import RecordError
 from lawfit.questions.study_laws import fit_study
 from lawfit.records import schema
 from lawfit.records.study import Study, load_study
+from lawfit.records.table import load
 
 
 def test_runs_come_back_as_written(quick: Study) -> None:
@@ -102,6 +103,21 @@ def test_a_param_of_another_type_is_refused(writer: Any) -> None:
     writer.study("typed", [writer.cell(2).with_param(schema.MODEL_DEPTH, "two")])
     with pytest.raises(RecordError, match=r"run 'd2-s0': param 'model\.depth' is 'two', not an integer"):
         load_study(writer.uri, "typed")
+
+
+def test_workers_are_read_from_tags_from_params_of_the_first_records_or_not_at_all(writer: Any) -> None:
+    cell = writer.cell(1)
+    first = replace(cell.without(schema.RESOURCES_WORLD_SIZE).without(schema.ENGINE_ZERO_STAGE), name="first")
+    first = first.with_param(schema.RESOURCES_WORLD_SIZE, "4").with_param(schema.ENGINE_ZERO_STAGE, "3")
+    both = writer.cell(2).with_param(schema.RESOURCES_WORLD_SIZE, "4")
+    neither = writer.cell(3).without(schema.RESOURCES_WORLD_SIZE)
+    writer.study("workers", [first, both, neither])
+    runs = load_study(writer.uri, "workers").runs
+    assert runs["world_size"].tolist()[:2] == [4, 2]
+    assert np.isnan(runs["world_size"].tolist()[2])
+    assert list(runs["zero_stage"]) == [3, 1, 1]
+    table = load(f"{writer.uri}#workers").set_index("run")
+    assert (table["world_size"]["first"], table["world_size"]["d2-s0"]) == (4, 2)
 
 
 def test_a_step_without_flops_is_refused(writer: Any) -> None:
