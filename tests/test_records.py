@@ -100,4 +100,4 @@ def test_what_was_sent_is_written_when_a_recording_ends_in_an_error(recording_in
     run = find_study(uri(tmp_path), "one", "key")
     assert mlflow.MlflowClient(uri(tmp_path)).get_run(run).data.metrics == {schema.TRAIN_LOSS: 4.0}
     with recording_in(tmp_path) as again:
-        assert again.latest(run) == {schema.TRAIN_LOSS: 4.0}
+        assert again.read(run).metrics == {schema.TRAIN_LOSS: 4.0}

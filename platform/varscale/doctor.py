@@ -76,6 +76,7 @@ def _deepspeed() -> str:
 
 
 def _mlflow() -> str:
+    from lawfit.records import schema
     from varscale.tracking import Recorder
 
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +86,7 @@ def _mlflow() -> str:
         run = recorder.open_run("probe", "probe", {}, {})
         recorder.log(run, 1, {"probe": 1.0})
         recorder.log_files(run, [artifact])
-        recorder.close(run, "finished")
+        recorder.close(run, schema.STATE_FINISHED)
     return "database, metrics and artifacts written"
 
 

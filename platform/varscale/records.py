@@ -60,7 +60,7 @@ class Records:
     attempt = _asks(Recorder.attempt)
     finished_cell = _asks(Recorder.finished_cell)
     last_step = _asks(Recorder.last_step)
-    latest = _asks(Recorder.latest)
+    read = _asks(Recorder.read)
     flush = _asks(Recorder.flush)
     log_files = _asks(Recorder.log_files)
     close = _asks(Recorder.close)

@@ -36,7 +36,17 @@ class Progress:
     """Latest value of each."""
 
 
-def new_client(uri: str) -> Any:
+@dataclass(frozen=True)
+class Recorded:
+    """What the database holds of one run."""
+
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    """Latest value of each."""
+
+
+def _new_client(uri: str) -> Any:
     """An MLflow client; loading the library takes seconds, so it waits until here."""
     import mlflow
 
@@ -48,7 +58,7 @@ def find_study(uri: str, experiment: str, study_key: str) -> str | None:
     """Id of the parent run with this key, if there is one. Makes no database where there is none."""
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
         return None
-    client = new_client(uri)
+    client = _new_client(uri)
     found = client.get_experiment_by_name(experiment)
     runs = client.search_runs([found.experiment_id], _study_query(study_key)) if found else []
     return runs[0].info.run_id if runs else None
@@ -73,7 +83,7 @@ class Recorder:
     """
 
     def __init__(self, uri: str, experiment: str, artifact_root: str | None) -> None:
-        self._client = new_client(uri)
+        self._client = _new_client(uri)
         found = self._client.get_experiment_by_name(experiment)
         self._experiment = (
             found.experiment_id
@@ -162,18 +172,28 @@ class Recorder:
             facts: what the attempt runs on, by the names of the schema; kept as tags.
             start: the step of the checkpoint that it goes on from, or 0.
         """
-        data = self._client.get_run(run_id).data
-        before = data.params | data.tags  # the first records have them as params
+        found = self.read(run_id)
+        before = found.params | found.tags  # the first records have them as params
         if any(before.get(name, str(value)) != str(value) for name, value in facts.items()):
             self._known[run_id] = {}
             facts = facts | {schema.TAG_SINCE: _now()}
-        for name, value in {**facts, schema.TAG_RESUMED: start}.items():
+        for name, value in facts.items():
             self.tag(run_id, name, str(value))
+        if start:
+            self.tag(run_id, schema.TAG_RESUMED, str(start))
+        elif schema.TAG_RESUMED in before:
+            self._client.delete_tag(run_id, schema.TAG_RESUMED)
 
-    def latest(self, run_id: str) -> dict[str, float]:
-        """The latest value of each metric of a run."""
+    def read(self, run_id: str) -> Recorded:
+        """A run as it stands, with all that was sent before."""
         self.flush()
-        return dict(self._client.get_run(run_id).data.metrics)
+        data = self._client.get_run(run_id).data
+        return Recorded(dict(data.params), dict(data.tags), dict(data.metrics))
+
+    def fetch(self, run_id: str, artifact: str, folder: Path) -> Path:
+        """Copy an artifact of a run into a folder, which is made; its path there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(self._client.download_artifacts(run_id, artifact, str(folder)))
 
     def flush(self) -> None:
         """Write what is buffered."""
@@ -187,6 +207,10 @@ class Recorder:
         """Store files as artifacts of a run."""
         for path in paths:
             self._client.log_artifact(run_id, str(path), artifact_path=folder)
+
+    def log_folder(self, run_id: str, source: Path, folder: str) -> None:
+        """Store a folder with all that is in it as an artifact of a run."""
+        self._client.log_artifacts(run_id, str(source), artifact_path=folder)
 
     def tag(self, run_id: str, key: str, value: str) -> None:
         """Set a tag."""

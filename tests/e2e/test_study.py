@@ -95,7 +95,7 @@ def test_records_are_complete(study: Finished) -> None:
             for file in study.client.list_artifacts(cell.info.run_id, folder)
         }
         assert files == {"checkpoint/model.safetensors", "samples/samples.png"}
-    worlds = {cell.info.run_name: cell.data.params["resources.world_size"] for cell in study.runs(schema.KIND_CELL)}
+    worlds = {cell.info.run_name: cell.data.tags[schema.RESOURCES_WORLD_SIZE] for cell in study.runs(schema.KIND_CELL)}
     assert worlds == {"d1-s0": "1", "d2-s0": "1", "d3-s0": "2"}
     assert parent.data.metrics["tokenizer/psnr_db"] >= 20
     names = {file.path for file in study.client.list_artifacts(parent.info.run_id)}

@@ -83,6 +83,7 @@ MODEL_FOLDER = "checkpoint"
 GRID_FILE = "samples.png"
 GRID_FOLDER = "samples"
 RECONSTRUCTIONS_FILE = "reconstructions.png"
+REPORT_FOLDER = "report"
 
 # Tags: what may change, such as the facts of the latest attempt at a run, on other workers perhaps.
 ENGINE_ZERO_STAGE = "engine.zero_stage"

@@ -83,7 +83,7 @@ def _trial(config: dict[str, str], grid: Grid) -> None:
     except TrainingFailedError as error:
         records.fail(run_id, str(error).strip().splitlines()[-1])
         return
-    final = records.latest(run_id)
+    final = records.read(run_id).metrics
     wanted = (*schema.REQUIRED_METRICS, *SAMPLE_METRICS)
     if broken := next((name for name in wanted if not math.isfinite(final.get(name, math.nan))), None):
         reason = f"diverged: {broken} is {final.get(broken)}; a lower optimizer.peak_lr may help"

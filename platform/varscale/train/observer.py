@@ -10,6 +10,9 @@ from pathlib import Path
 
 import ray.train
 
+from lawfit.records import schema
+from varscale.plan.cells import Cell
+from varscale.plan.tokenizer import TokenizerRun
 from varscale.records import Records
 from varscale.storage import write_json
 from varscale.train.peers import Place
@@ -56,6 +59,16 @@ class RayObserver:
             # A run that starts again beside another's checkpoints must not write to their names: Ray would delete both.
             name = f"step_{step:07d}-{self._run_id[:8]}"
             ray.train.report({"step": step}, checkpoint=checkpoint, checkpoint_dir_name=name)
+
+
+def attempt_facts(place: Place, zero_stage: int, split: Cell | TokenizerRun) -> dict[str, int]:
+    """What an attempt at a run runs on, as the records keep it."""
+    return {
+        schema.RESOURCES_WORLD_SIZE: place.world_size,
+        schema.ENGINE_ZERO_STAGE: zero_stage,
+        schema.ENGINE_MICRO_BATCH: split.micro_batch,
+        schema.ENGINE_ACCUMULATION: split.accumulation,
+    }
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from varscale.spec.study import Evaluation
 from varscale.train.cell.loop import Batches, TrainingData, flops_at, train
 from varscale.train.engine import EngineSettings, ZeroEngine
 from varscale.train.launch import enter_rank
-from varscale.train.observer import RayObserver, latest_checkpoint, records_reach
+from varscale.train.observer import RayObserver, attempt_facts, latest_checkpoint, records_reach
 from varscale.train.peers import Place
 
 
@@ -69,6 +69,8 @@ def run_rank(job: CellJob) -> None:
         init_weights(model, adaln_gamma=cell.optimizer.adaln_gamma)
         engine = ZeroEngine(model.to(place.device), EngineSettings.of(cell), place.device)
         start = _resume(engine, job, place)
+        if place.rank == 0:
+            job.records.attempt(job.run_id, attempt_facts(place, cell.zero_stage, cell), start)
         observer = RayObserver(job.records, job.run_id, place, engine.save, {"zero_stage": cell.zero_stage})
         train(cell, data, engine, place, observer, start)
     weights = engine.full_state_dict()
@@ -114,8 +116,6 @@ def _resume(engine: ZeroEngine, job: CellJob, place: Place) -> int:
         if not records_reach(job.records, job.run_id, position):
             return 0
         engine.load(folder)
-    if place.rank == 0:
-        job.records.tag(job.run_id, schema.TAG_RESUMED, str(position["step"]))
     return position["step"]
 
 

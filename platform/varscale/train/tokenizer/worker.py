@@ -9,7 +9,6 @@ from typing import Any
 import ray.train
 import torch.distributed as dist
 
-from lawfit.records import schema
 from varscale.data.images import ViewRule
 from varscale.data.loader import ImageShards
 from varscale.data.views import shown_views
@@ -21,7 +20,7 @@ from varscale.plan.tokenizer import TokenizerRun
 from varscale.records import Records
 from varscale.spec.tokenizer import TokenizerEvaluation
 from varscale.train.launch import enter_rank
-from varscale.train.observer import RayObserver, latest_checkpoint, records_reach
+from varscale.train.observer import RayObserver, attempt_facts, latest_checkpoint, records_reach
 from varscale.train.peers import Place
 from varscale.train.tokenizer.loop import TokenizerData, TokenizerTraining, train
 
@@ -53,6 +52,8 @@ def run_tokenizer_rank(job: TokenizerJob) -> None:
     data = TokenizerData(images["train"], images["val"], job.rule, job.evaluation)
     training = TokenizerTraining(run, place, _perceptual(run, place))
     start = _resume(training, job)
+    if place.rank == 0:
+        job.records.attempt(job.run_id, attempt_facts(place, 0, run), start)
     observer = RayObserver(job.records, job.run_id, place, training.save)
     quality = train(training, data, observer, start)
     if quality and place.rank == 0:
@@ -77,8 +78,6 @@ def _resume(training: TokenizerTraining, job: TokenizerJob) -> int:
         if not records_reach(job.records, job.run_id, position):
             return 0
         training.load(folder)
-    if training.place.rank == 0:
-        job.records.tag(job.run_id, schema.TAG_RESUMED, str(position["step"]))
     return position["step"]
 
 
