@@ -165,8 +165,8 @@ def by_surface(
 ) -> Allocation:  # fmt: skip
     """Approach 3: the minimum of E + A N^-alpha + B D^-beta along D = tokens_per_flop C/N, in closed form.
 
-    N* = G (k C)^a with a = beta/(alpha + beta), G = (alpha A/(beta B))^(1/(alpha + beta)). Draws are a
-    bootstrap by run. RecordError for another form, or one that does not fall with N and D.
+    N* = G (k C)^a with a = beta/(alpha + beta), G = (alpha A/(beta B))^(1/(alpha + beta)). run [n]: labels of the
+    fitted points; draws are a bootstrap by run. RecordError for another form, or one that does not fall with N and D.
     """
     if set(surface.form.powers) != {"N", "D"}:
         raise RecordError(f"form {surface.form.name!r} has no compute-optimal split: fit {CHINCHILLA.name!r}")
@@ -188,7 +188,7 @@ def by_surface(
 
 
 def regress(budget: Array, values: Array, log_sd: Array, generator: np.random.Generator) -> PowerOfCompute:
-    """log values on log budget by least squares weighted 1/log_sd^2, with t-distributed draws."""
+    """log values [m] on log budget [m] by least squares weighted 1/log_sd^2 [m], with t-distributed draws."""
     log_c, log_v = np.log(budget), np.log(values)
     centre = float(np.average(log_c, weights=log_sd**-2))
     design = np.stack([np.ones_like(log_c), log_c - centre], axis=1) / log_sd[:, None]

@@ -46,7 +46,7 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """Points [m] with x increasing, y decreasing. run: who attains each. columns: further quantities at the
+    """Points [m] with x increasing, y decreasing. run: which attains each. columns: further quantities at the
     points, such as n and d. unfinished: points from before the end of a schedule, None if the table does not tell.
     """
 
@@ -58,7 +58,7 @@ class Frontier:
     unfinished: int | None = None
 
     def frame(self) -> pd.DataFrame:
-        """One row a point: x, y, run and the further columns."""
+        """One row per point: x, y, run and the further columns."""
         return pd.DataFrame({"x": self.x, "y": self.y, "run": self.run, **self.columns})
 
 
@@ -73,10 +73,10 @@ def frontier(
     grid_points: int = GRID_POINTS,
     skip_fraction: float = SKIP_FRACTION,
 ) -> Frontier:
-    """The frontier of a table with one row a recorded point; x, y, run and `others` are columns or expressions.
+    """The frontier of a table with one row per recorded point; x, y, run and `others` are columns or expressions.
 
     others: name -> column, such as {"n": "n_params", "d": "tokens"}; a binned frontier interpolates them in log
-    along the run that attains the point. grid_points, skip_fraction: of a binned frontier only. Raises
+    along the run that attains the point. grid_points, skip_fraction: for a binned frontier only. Raises
     RecordError for unusable columns, and for a binned run with fewer than two points in its window.
     """
     if method not in get_args(Method):

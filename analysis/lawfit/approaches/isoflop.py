@@ -4,7 +4,7 @@ From runs at a few fixed budgets to the points that N*(C) is fitted to. A minimu
 models were tried: otherwise its slice is `Unbracketed`, never an edge taken for an optimum. Three estimators of a
 slice's minimum:
 
-- `akima`: Akima interpolation of log loss over log N, 25 points an interval (Porian et al. 2024);
+- `akima`: Akima interpolation of log loss over log N, 25 points per interval (Porian et al. 2024);
 - `parabola`: least-squares parabola of log loss over log N (Hoffmann et al. 2022); on wide or off-centre grids
   its minimum is off by up to a quarter, because valleys are not symmetric;
 - `surface`: all slices together as E + A N^-alpha + B D^-beta, whose minimum has a closed form.
@@ -137,7 +137,7 @@ def isoflop(
 
 
 def read_slices(table: pd.DataFrame, n: str, loss: str, budget: str, d: str | None) -> tuple[Slice, ...]:
-    """The slices of a table, by budget."""
+    """The slices of a table, by budget. RecordError for unusable columns and where no budget has two sizes."""
     columns = points(table, n=n, loss=loss, budget=budget, **({"d": d} if d else {}))
     columns["d"] = columns["d"] if d else columns["budget"] / (6 * columns["n"])
     best = columns.loc[columns.groupby(["budget", "n"])["loss"].idxmin()]

@@ -16,7 +16,7 @@ from lawfit.approaches.frontier import Frontier, Method
 from lawfit.approaches.frontier import frontier as find_frontier
 from lawfit.approaches.isoflop import Estimator, IsoFlop
 from lawfit.approaches.isoflop import isoflop as find_valleys
-from lawfit.command.input import Source
+from lawfit.command.input import RecordsSource
 from lawfit.command.law_verbs import Answer
 from lawfit.errors import RecordError
 from lawfit.fitting.fitting import fit
@@ -32,10 +32,13 @@ FEWEST_VALLEYS = 3
 
 
 def isoflop(
-    source: Source, n: str, loss: str, budget: str, d: str | None, estimator: Any, seed_sd: float, at: float | None,
-    level: float, seed: int,
+    source: RecordsSource, n: str, loss: str, budget: str, d: str | None, estimator: Any, seed_sd: float,
+    at: float | None, level: float, seed: int,
 ) -> Answer:  # fmt: skip
-    """The valleys, the slices without one, and N*(C), D*(C) by this approach and the others."""
+    """The valleys, the slices without one, and N*(C), D*(C) by this approach and the others.
+
+    Raises RecordError for unusable columns and where no slice has a minimum.
+    """
     records = source.read()
     for role, text in {"n": n, "y": loss, **({"d": d} if d else {})}.items():
         if text in records:
@@ -76,8 +79,8 @@ def _other_frontier(records: pd.DataFrame, **question: Any) -> Any:
 
 
 def frontier(
-    source: Source, x: str, y: str, run: str, n: str | None, d: str | None, method: Any, level: float, replicates: int,
-    seed: int,
+    source: RecordsSource, x: str, y: str, run: str, n: str | None, d: str | None, method: Any, level: float,
+    replicates: int, seed: int,
 ) -> Answer:  # fmt: skip
     """The frontier's points, L(C), and where the records has them N*(C) and D*(C); other definitions beside it."""
     records = source.read()
@@ -128,7 +131,7 @@ def frontier(
 
 
 def _allocations(found: IsoFlop, seed: int) -> list[Allocation]:
-    """By the slices, if enough have a minimum, and by the surface through them."""
+    """Allocations by the slices, if enough have a minimum, and by the surface through them."""
     allocations = [by_isoflop(found, seed)] if len(found.valleys) >= FEWEST_VALLEYS else []
     surface = found.surface
     if allocations and surface is not None and found.estimator != "surface" and surface.certificate.holds:

@@ -73,10 +73,10 @@ def fit(
 ) -> None:  # fmt: skip
     """Fit one law: parameters, intervals, objective, certificate, and what other objectives would say."""
     from lawfit.command import law_verbs
-    from lawfit.command.input import Columns, Options, Source
+    from lawfit.command.input import ColumnNames, Options, RecordsSource
 
-    source = Source(data, tracking_uri, parent, query, filter_)
-    columns = Columns(y=y, x=x, n=n, d=d, run=run, u=u)
+    source = RecordsSource(data, tracking_uri, parent, query, filter_)
+    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run, u=u)
     options = Options(form, loss, delta, space, level, replicates, seed)
     _print(law_verbs.fit(source, columns, options), json, figure)
 
@@ -94,9 +94,9 @@ def isoflop(
 ) -> None:  # fmt: skip
     """N*(C) and D*(C) from slices of equal compute; slices without a bracketed minimum are named."""
     from lawfit.command import budget_verbs
-    from lawfit.command.input import Source
+    from lawfit.command.input import RecordsSource
 
-    source = Source(data, tracking_uri, parent, query, filter_)
+    source = RecordsSource(data, tracking_uri, parent, query, filter_)
     _print(budget_verbs.isoflop(source, x, y, budget, d, estimator, seed_sd, at, level, seed), json, figure)
 
 
@@ -111,9 +111,9 @@ def frontier(
 ) -> None:  # fmt: skip
     """The lowest loss for each compute from training curves: L(C), N*(C), D*(C), by a named definition."""
     from lawfit.command import budget_verbs
-    from lawfit.command.input import Source
+    from lawfit.command.input import RecordsSource
 
-    source = Source(data, tracking_uri, parent, query, filter_, curves=True)
+    source = RecordsSource(data, tracking_uri, parent, query, filter_, curves=True)
     _print(budget_verbs.frontier(source, x, y, run, n, d, method, level, replicates, seed), json, figure)
 
 
@@ -129,10 +129,10 @@ def forecast(
 ) -> None:  # fmt: skip
     """y of a larger run with its interval, and what the same method would have said about the known runs."""
     from lawfit.command import law_verbs
-    from lawfit.command.input import Columns, Options, Source
+    from lawfit.command.input import ColumnNames, Options, RecordsSource
 
-    source = Source(data, tracking_uri, parent, query, filter_)
-    columns = Columns(y=y, x=x, n=n, d=d, run=run)
+    source = RecordsSource(data, tracking_uri, parent, query, filter_)
+    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run)
     options = Options(form, loss, delta, space, level)
     _print(law_verbs.forecast(source, columns, options, at, seed_sd), json, figure)
 
@@ -147,10 +147,10 @@ def compare(
 ) -> None:  # fmt: skip
     """Do two studies scale differently? Difference of each parameter, its interval and p."""
     from lawfit.command import law_verbs
-    from lawfit.command.input import Columns, Options, Source
+    from lawfit.command.input import ColumnNames, Options, RecordsSource
 
-    sources = [Source(data, tracking_uri, None, "", filter_) for data in (first, second)]
-    columns = Columns(y=y, x=x, n=n, d=d, run=run)
+    sources = [RecordsSource(data, tracking_uri, None, "", filter_) for data in (first, second)]
+    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run)
     options = Options(form, loss, delta, space, level, replicates, seed)
     _print(law_verbs.compare(sources[0], sources[1], columns, options), json)
 
@@ -169,10 +169,10 @@ def next_runs(
 ) -> None:  # fmt: skip
     """Which affordable runs would narrow a forecast most per FLOP."""
     from lawfit.command import law_verbs
-    from lawfit.command.input import Columns, Options, Source
+    from lawfit.command.input import ColumnNames, Options, RecordsSource
 
-    source = Source(data, tracking_uri, parent, query, filter_)
-    columns = Columns(y=y, x=x, n=n, d=d, run=run)
+    source = RecordsSource(data, tracking_uri, parent, query, filter_)
+    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run)
     options = Options(form, loss, delta, space, level)
     _print(law_verbs.next_runs(source, columns, options, at, budget, cost, count), json)
 
@@ -188,10 +188,10 @@ def what_if(
 ) -> None:  # fmt: skip
     """What a target takes: compute for a law in compute or in N and D, else whatever x is."""
     from lawfit.command import law_verbs
-    from lawfit.command.input import Columns, Options, Source
+    from lawfit.command.input import ColumnNames, Options, RecordsSource
 
-    source = Source(data, tracking_uri, parent, query, filter_)
-    columns = Columns(y=y, x=x, n=n, d=d, run=run)
+    source = RecordsSource(data, tracking_uri, parent, query, filter_)
+    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run)
     options = Options(form, loss, delta, space, level, replicates, seed)
     _print(law_verbs.what_if(source, columns, options, target), json)
 

@@ -18,7 +18,7 @@ from lawfit.records.units import check_role
 
 
 @dataclass(frozen=True)
-class Source:
+class RecordsSource:
     """DATA of a command line, see `lawfit.load`."""
 
     data: str
@@ -37,7 +37,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Columns:
+class ColumnNames:
     """Which columns play which part; x for a form of one variable, n and d for one in N and D, u for unique tokens."""
 
     y: str
@@ -68,7 +68,7 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """The points of a law: x by variable, y, run labels (None: each point its own), and the table they are from."""
+    """The points of a law: x [n] by variable, y [n], run labels [n] (None: each point its own), and their table."""
 
     x: Mapping[str, Array]
     y: Array
@@ -93,7 +93,7 @@ class Task:
         return fit(self.x, self.y, form, independent=self.independent, **options.of_fit)
 
 
-def read_task(source: Source, columns: Columns, options: Options) -> Task:
+def read_task(source: RecordsSource, columns: ColumnNames, options: Options) -> Task:
     """The points that a command asks about. Raises RecordError for columns that cannot be used."""
     if options.form != "auto":
         named(options.form)
@@ -111,7 +111,10 @@ def read_task(source: Source, columns: Columns, options: Options) -> Task:
 
 
 def read_place(text: str, variables: Mapping[str, Array]) -> dict[str, float]:
-    """A place on the axes: "1e12" for one variable, "N=7e10,D=1.4e12" for several. RecordError otherwise."""
+    """A place on the axes: "1e12" for one variable, "N=7e10,D=1.4e12" for several. RecordError otherwise.
+
+    variables: columns [n] by name, of which only the names count.
+    """
     wanted = ",".join(f"{name}=NUMBER" for name in variables)
     pairs = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
     if not pairs and len(variables) == 1:
@@ -125,7 +128,7 @@ def read_place(text: str, variables: Mapping[str, Array]) -> dict[str, float]:
     return place
 
 
-def _roles(columns: Columns, form: str, frame: pd.DataFrame) -> dict[str, str]:
+def _roles(columns: ColumnNames, form: str, frame: pd.DataFrame) -> dict[str, str]:
     """Role -> column: x alone, or n and d, with u where tokens are repeated."""
     surface = columns.n is not None or columns.d is not None or (form in FORMS and "N" in FORMS[form].variables)
     if columns.x is not None and surface:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lawfit.arrays import Array
-from lawfit.command.input import Columns, Options, Source, Task, read_place, read_task
+from lawfit.command.input import ColumnNames, Options, RecordsSource, Task, read_place, read_task
 from lawfit.errors import RecordError
 from lawfit.fitting.fitting import fit as fit_law
 from lawfit.fitting.result import Fit
@@ -48,7 +48,7 @@ def strict_json(answer: Answer) -> str:
     return json.dumps(plain(answer.values), allow_nan=False, indent=2)
 
 
-def fit(source: Source, columns: Columns, options: Options) -> Answer:
+def fit(source: RecordsSource, columns: ColumnNames, options: Options) -> Answer:
     """One law with intervals, certificate and alternatives."""
     task = read_task(source, columns, options)
     law = task.fit(options)
@@ -74,7 +74,7 @@ def fit(source: Source, columns: Columns, options: Options) -> Answer:
     return Answer(values, lines, draw)
 
 
-def forecast(source: Source, columns: Columns, options: Options, at: str, seed_sd: float) -> Answer:
+def forecast(source: RecordsSource, columns: ColumnNames, options: Options, at: str, seed_sd: float) -> Answer:
     """A larger run, and the back-tests."""
     task = read_task(source, columns, options)
     said = forecast_at(
@@ -113,7 +113,7 @@ def forecast(source: Source, columns: Columns, options: Options, at: str, seed_s
     return Answer(values, lines, draw)
 
 
-def compare(first: Source, second: Source, columns: Columns, options: Options) -> Answer:
+def compare(first: RecordsSource, second: RecordsSource, columns: ColumnNames, options: Options) -> Answer:
     """Differences of the parameters that have no unit, between two tables fitted with one form."""
     tasks = []
     for source in (first, second):
@@ -139,9 +139,9 @@ def compare(first: Source, second: Source, columns: Columns, options: Options) -
 
 
 def next_runs(
-    source: Source, columns: Columns, options: Options, at: str, budget: float, cost: str | None, count: int
+    source: RecordsSource, columns: ColumnNames, options: Options, at: str, budget: float, cost: str | None, count: int
 ) -> Answer:
-    """Affordable runs, the most useful per FLOP first."""
+    """Affordable runs, the most useful per FLOP first. RecordError where the FLOPs of a run are not known."""
     task = read_task(source, columns, options)
     law = task.fit(options, one_exponent=True)
     if cost is None and "N" not in task.x and columns.x != schema.FLOPS:
@@ -157,7 +157,7 @@ def next_runs(
     return Answer(values, table(("run", "FLOPs", "law's interval now", "with it"), rows))
 
 
-def what_if(source: Source, columns: Columns, options: Options, target: float) -> Answer:
+def what_if(source: RecordsSource, columns: ColumnNames, options: Options, target: float) -> Answer:
     """What a target takes."""
     task = read_task(source, columns, options)
     law = task.fit(options, one_exponent=True)
@@ -216,20 +216,20 @@ def _alternative_lines(law: Fit, others: Sequence[Alternative]) -> list[str]:
 
 
 @contextmanager
-def _named(source: Source) -> Iterator[None]:
-    """Of two tables, the error says which."""
+def _named(source: RecordsSource) -> Iterator[None]:
+    """Say in an error which of two tables it is about."""
     try:
         yield
     except RecordError as error:
         raise error if source.data in str(error) else RecordError(f"{source.data}: {error}") from error
 
 
-def _fit_one(source: Source, task: Task, form: str, options: Options) -> Fit:
+def _fit_one(source: RecordsSource, task: Task, form: str, options: Options) -> Fit:
     with _named(source):
         return fit_law(task.x, task.y, form, independent=task.independent, **options.of_fit)
 
 
-def _common_form(tasks: Sequence[tuple[Source, Task]], options: Options) -> str:
+def _common_form(tasks: Sequence[tuple[RecordsSource, Task]], options: Options) -> str:
     """The form with the lowest AICc over both tables."""
     names = simple(tasks[0][1].x.keys())
     scores = [sum(_fit_one(source, task, name, options).aicc for source, task in tasks) for name in names]

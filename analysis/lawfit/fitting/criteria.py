@@ -16,7 +16,7 @@ EXACT = 1e-24
 
 
 def deviance(residuals: Array, weights: Array, delta: float | None, absolute: bool, count: int) -> float:
-    """-2 log likelihood at the most likely noise, as of `count` independent points.
+    """-2 log likelihood of residuals [n] with weights [n] at the most likely noise, as of `count` independent points.
 
     delta: Huber's; None with `absolute` for |r|, else for squares.
     """

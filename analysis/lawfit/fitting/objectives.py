@@ -65,7 +65,7 @@ class Pull:
 class Problem:
     """B fits of one form.
 
-    logs: one array a variable, [n] or [B, n]. y: y/y0, [n] or [B, n]. weights [n] or [B, n]. delta: where
+    logs: one array per variable, [n] or [B, n]. y: y/y0, [n] or [B, n]. weights [n] or [B, n]. delta: where
     Huber's loss turns linear, in the residuals' unit; inf is half of the squares. pull: see `Pull`; it takes no
     part in `objective`.
     """
@@ -80,7 +80,7 @@ class Problem:
 
     @property
     def target(self) -> Array:
-        """What the form is to meet, in the residuals' space."""
+        """What the form is to meet, in the residuals' space: [n] or [B, n]."""
         return np.log(self.y) if self.space == "log" else self.y
 
     def with_delta(self, delta: float) -> "Problem":
@@ -88,7 +88,7 @@ class Problem:
         return replace(self, delta=delta)
 
     def take(self, rows: Array | slice) -> "Problem":
-        """The problem of some of the B rows."""
+        """The problem of some of the B rows: indices [m], or a slice."""
         logs = [log if log.ndim == 1 else log[rows] for log in self.logs]
         y, weights = (a if a.ndim == 1 else a[rows] for a in (self.y, self.weights))
         pull = self.pull and replace(self.pull, target=self.pull.target[rows])
@@ -147,13 +147,13 @@ class Problem:
 
 
 def huber(residual: Array, delta: float) -> Array:
-    """Huber's loss: r²/2 up to |r| = delta, delta (|r| - delta/2) beyond."""
+    """Huber's loss [...] of residuals [...]: r²/2 up to |r| = delta, delta (|r| - delta/2) beyond."""
     slope = np.clip(residual, -delta, delta)
     return np.asarray(slope * (residual - 0.5 * slope))
 
 
 def loss_of(residual: Array, loss: Loss, delta: float | None) -> Array:
-    """The loss that a user reads: r², Huber's, or |r|."""
+    """The loss [...] of residuals [...] that a user reads: r², Huber's, or |r|."""
     if loss == "huber":
         return huber(residual, float(delta or 0.0))
     return residual**2 if loss == "squared" else np.abs(residual)

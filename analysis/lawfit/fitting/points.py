@@ -29,7 +29,7 @@ class Points:
         return Centre(log_x, float(np.log(self.y).mean()))
 
     def logs(self, centre: Centre) -> Logs:
-        """log(x/x0), one array a variable."""
+        """log(x/x0), one array [n] per variable."""
         return centred(list(self.x.values()), centre)
 
     def problem(self, form: Form, centre: Centre, space: Space, delta: float) -> Problem:
@@ -39,13 +39,13 @@ class Points:
         return Problem(form, self.logs(centre), self.y / scale, self.weights, space, in_units)
 
     def some(self, chosen: Mask | Indices) -> "Points":
-        """The points that a boolean mask or an index array keeps."""
+        """The points that a mask [n] or indices [m] keep."""
         x = {name: column[chosen] for name, column in self.x.items()}
         return Points(x, self.y[chosen], self.weights[chosen])
 
 
 def centred(columns: list[Array], centre: Centre) -> Logs:
-    """log(x/x0) of each column."""
+    """log(x/x0) [n] of each column [n]."""
     return [np.log(column) - log_x for column, log_x in zip(columns, centre.log_x, strict=True)]
 
 
@@ -53,9 +53,8 @@ def checked_points(x: X, y: ArrayLike, form: Form, space: Space = "log", sd: Arr
     """The points of a fit of `form`.
 
     sd [n]: noise of each y, in its unit, by default that of the form; weights are 1/variance in the residuals'
-    space. Raises RecordError
-    unless all numbers are positive and finite, columns equally long, each form of one variable has three
-    distinct x, one of several two a variable, and there is a point for each parameter.
+    space. x: columns [n]; y [n]. Raises RecordError unless all numbers are positive and finite, columns equally long, a
+    form of one variable has three distinct x, one of several two per variable, and there is a point per parameter.
     """
     columns = dict(zip(form.variables, form.columns(x), strict=True))
     y = np.asarray(y, float)
@@ -79,7 +78,7 @@ def _weights(y: Array, sd: ArrayLike | None, space: Space) -> Array:
         return np.ones(len(y))
     noise = np.asarray(sd, float)
     if noise.shape != y.shape:
-        raise RecordError(f"sd has shape {noise.shape} and y {y.shape}: give one a point")
+        raise RecordError(f"sd has shape {noise.shape} and y {y.shape}: give one per point")
     check_positive("sd", noise)
     precision = (y / noise) ** 2 if space == "log" else noise**-2
     return np.asarray(precision / precision.mean())

@@ -13,7 +13,7 @@ from lawfit.fitting.points import Points, centred
 from lawfit.forms.base import Centre, Form, X
 
 COARSER = 1e5
-"""From the smoothing of |r| in a fit, 1e-8 of the residuals' scale, to that in its intervals."""
+"""Factor from the smoothing of |r| in a fit, 1e-8 of the residuals' scale, to that in its intervals."""
 
 
 @dataclass(frozen=True)

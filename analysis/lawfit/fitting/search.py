@@ -60,9 +60,9 @@ def search(points: Points, form: Form, centre: Centre, loss: Loss, space: Space,
     """The best fit of the `form` over all starts. delta: Huber's, in the residuals' unit."""
     problem = points.problem(form, centre, space, inf)
     candidates = scan(points, form, centre, space)
-    profile = Profile.of(candidates, form)
+    held = HeldLaws.of(candidates, form)
     plain = spread_starts(candidates)
-    starts = np.concatenate([plain, profile.lows(problem)])
+    starts = np.concatenate([plain, held.lows(problem)])
     ends, counts = descend(problem, starts), np.ones(len(starts), int)
     unit = np.exp(centre.log_y) if space == "linear" else 1.0
     if loss != "squared":
@@ -72,7 +72,7 @@ def search(points: Points, form: Form, centre: Centre, loss: Loss, space: Space,
         for smoothing in deltas(delta, scale):
             problem = points.problem(form, centre, space, max(smoothing, 1e-13 * unit))
             starts, counts = distinct(ends, counts)
-            starts = np.concatenate([starts, fresh, profile.lows(problem)])
+            starts = np.concatenate([starts, fresh, held.lows(problem)])
             counts = np.append(counts, np.ones(len(starts) - len(counts), int))
             ends, fresh = descend(problem, starts), plain[:0]
     _persevere(problem, ends, LAST_PATIENCE)
@@ -81,7 +81,7 @@ def search(points: Points, form: Form, centre: Centre, loss: Loss, space: Space,
 
 
 @dataclass(eq=False)
-class Profile:
+class HeldLaws:
     """The best laws known at values of one parameter each: theta [m, p], ordered by it, and which it is [m].
 
     Where all laws of a curved valley are nearly as good, the next loss has its optimum far along the valley, and
@@ -92,7 +92,7 @@ class Profile:
     held: Indices
 
     @classmethod
-    def of(cls, candidates: Scan, form: Form) -> "Profile":
+    def of(cls, candidates: Scan, form: Form) -> "HeldLaws":
         """The best of the scan at each value of each parameter that it steps through."""
         rows, held = [], []
         for column in (form.parameters.index(name) for name in form.scanned):
@@ -104,7 +104,7 @@ class Profile:
         return cls(candidates.theta[at], np.concatenate([np.zeros(0, int), *held]))
 
     def lows(self, problem: Problem) -> Array:
-        """Starts [., p]: after a few steps with the parameter held, which stay, those better than their neighbours."""
+        """Starts [m, p]: after a few steps with the parameter held, which stay, those better than their neighbours."""
         if not len(self.theta):
             return self.theta
         fixed = self.held[:, None] == np.arange(self.theta.shape[1])
@@ -120,9 +120,9 @@ class Profile:
 
 
 def distinct(ends: Solution, counts: Indices) -> tuple[Array, Indices]:
-    """theta [., p] of the ends, the best first, each optimum once, and how many starts led there.
+    """theta [m, p] of the ends, the best first, each optimum once, and how many starts [m] led there.
 
-    counts: of the starts that stand behind each of the given ends.
+    counts [B]: how many starts stand behind each of the given ends.
     """
     order = np.argsort(ends.objective)
     theta, value = ends.theta[order], ends.objective[order]
@@ -133,7 +133,7 @@ def distinct(ends: Solution, counts: Indices) -> tuple[Array, Indices]:
 
 
 def descend(problem: Problem, starts: Array) -> Solution:
-    """The minima that the starts lead to, found with patience where the best of them is still on its way."""
+    """The minima that starts [B, p] lead to, found with patience where the best of them is still on its way."""
     ends = minimise(problem, starts, STEPS)
     if not ends.converged[ends.objective.argmin()]:
         _persevere(problem, ends, PATIENCE)
@@ -157,7 +157,7 @@ def deltas(delta: float | None, scale: float) -> list[float]:
 
 
 def starting_points(points: Points, form: Form, centre: Centre, space: Space) -> Array:
-    """Starts of a fit, see `spread_starts`."""
+    """Starts [at most STARTS + EDGE_STARTS, p] of a fit, see `spread_starts`."""
     return spread_starts(scan(points, form, centre, space))
 
 
@@ -189,7 +189,7 @@ def _spread(candidates: Array, badness: Array, count: int) -> Array:
 
 
 def robust_scale(residuals: Array) -> float:
-    """Standard deviation of the residuals by their median absolute value (1.4826 MAD)."""
+    """Standard deviation of residuals [n] by their median absolute value (1.4826 MAD)."""
     return float(1.4826 * np.median(np.abs(residuals)))
 
 

@@ -21,7 +21,7 @@ def choose(fits: Sequence[Fit]) -> Fit:
 
 
 def _degenerate(fit: Fit) -> bool:
-    """At a bound, a form is a simpler one with parameters to spare."""
+    """Whether a parameter is at its bound: such a form is a simpler one with parameters to spare."""
     return bool(fit.certificate.at_bound)
 
 

@@ -103,7 +103,7 @@ class Form:
         return self.amplitudes
 
     def value(self, theta: Sequence[Any], logs: Logs) -> Any:
-        """y/y0 of p coordinates that broadcast against the logs. Numpy functions only, for `derivatives`."""
+        """y/y0 [B, n] of p coordinates [B, 1] against logs [n]. Numpy functions only, for `derivatives`."""
         raise NotImplementedError
 
     def encode(self, params: Array, centre: Centre) -> Array:
@@ -166,7 +166,7 @@ class Form:
 
 
 def check_positive(name: str, values: Array) -> None:
-    """RecordError that names the first value that is not positive and finite."""
+    """Raise RecordError that names the first of the values [n] that is not positive and finite."""
     bad = np.argwhere(~(np.isfinite(values) & (values > 0)))
     if bad.size:
         place = tuple(int(i) for i in bad[0])
@@ -192,7 +192,7 @@ def exponent_grid(log: Array, count: int) -> Array:
 
 
 def steepest(log: Array) -> float:
-    """The largest exponent that stays within `SPAN` over the data."""
+    """The largest exponent that stays within `SPAN` over the data, whose logs are [n]."""
     return float(SPAN / np.abs(log).max())
 
 

@@ -37,7 +37,7 @@ class Broken(Form):
         return tuple(name for name in self.parameters if name[0] in "bdf")
 
     def value(self, theta: Sequence[Any], logs: Logs) -> Any:
-        """y/y0."""
+        """y/y0 [B, n]."""
         exponent = theta[1] - theta[2] * logs[0]
         for i in range(self.breaks):
             slope, place, log_width = theta[3 + 3 * i : 6 + 3 * i]
@@ -67,14 +67,14 @@ class Broken(Form):
         return params
 
     def bounds(self, logs: Logs) -> tuple[Array, Array]:
-        """a >= 0; breaks within the data, from a hundredth to twice as wide as they."""
+        """Ends of theta [p]: a >= 0; breaks within the data, from a hundredth to twice as wide as they."""
         largest, span = steepest(logs[0]), float(np.ptp(logs[0]))
         low = [0.0, SMALLEST_LOG, -largest] + [-largest, logs[0].min(), np.log(0.01 * span)] * self.breaks
         high = [np.inf, LARGEST_LOG, largest] + [largest, logs[0].max(), np.log(2 * span)] * self.breaks
         return np.array(low), np.array(high)
 
     def grid(self, logs: Logs, y: Array, relative: bool) -> Array:
-        """For floors, places and widths of breaks: the best level and slopes, which are linear in log(y - a)."""
+        """theta [g, p] for floors, places and widths of breaks: the best level and slopes, linear in log(y - a)."""
         places = np.quantile(logs[0], np.linspace(0.1, 0.9, 12 if self.breaks == 1 else 7))
         widths = np.ptp(logs[0]) * np.array([0.02, 0.1, 0.3])
         candidates = []
@@ -100,7 +100,7 @@ class Saturating(Form):
     """
 
     def value(self, theta: Sequence[Any], logs: Logs) -> Any:
-        """y/y0."""
+        """y/y0 [B, n]."""
         floor, log_span, level, bend, slope = theta
         right = level - slope * logs[0]
         t: Any = _solve(value_of(right), value_of(bend))
@@ -133,12 +133,12 @@ class Saturating(Form):
         return ("A",)
 
     def bounds(self, logs: Logs) -> tuple[Array, Array]:
-        """E >= 0, L0 above E, .01 <= a <= 20, b >= 0."""
+        """Ends of theta [p]: E >= 0, L0 above E, .01 <= a <= 20, b >= 0."""
         low = np.array([0.0, -10.0, -SPAN_OF_LEVEL, 0.01, 0.0])
         return low, np.array([np.inf, 20.0, SPAN_OF_LEVEL, 20.0, steepest(logs[0])])
 
     def grid(self, logs: Logs, y: Array, relative: bool) -> Array:
-        """For E and L0: the best A, a and b, which are linear in log(y - E)."""
+        """theta [g, p] for E and L0: the best A, a and b, which are linear in log(y - E)."""
         candidates = []
         for share, top in itertools.product(FLOOR_SHARES, (1.01, 1.05, 1.2, 2.0, 5.0, 30.0)):
             floor, ceiling = share * y.min(), top * y.max()

@@ -31,12 +31,12 @@ class Jet(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def value_of(number: Any) -> Array:
-    """The value of a jet or of plain numbers."""
+    """The value [...] of a jet or of plain numbers [...]."""
     return np.asarray(number.value if isinstance(number, Jet) else number, float)
 
 
 def variables(values: Sequence[Array]) -> list[Jet]:
-    """The p parameters themselves, each with a unit gradient."""
+    """The p parameters [...] themselves, each with a unit gradient."""
     count = len(values)
     jets = []
     for i, value in enumerate(values):

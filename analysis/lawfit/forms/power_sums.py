@@ -43,9 +43,9 @@ class Term:
 
 @dataclass(frozen=True)
 class PowerSum(Form):
-    """y = [E +] a sum of terms; declare one by `sum_of_powers`.
+    """y = [floor +] a sum of terms; declare one by `sum_of_powers`.
 
-    theta: E/y0, the log of each amplitude at x0 over y0, and the exponents, in the order of `parameters`. A
+    theta: floor/y0, the log of each amplitude at x0 over y0, and the exponents, in the order of `parameters`. A
     term T = exp(theta · Z) has gradient T Z and Hessian T Z Zᵀ; without floor, log y is convex in theta.
     """
 
@@ -64,7 +64,7 @@ class PowerSum(Form):
         return found if alone else {}
 
     def value(self, theta: Sequence[Any], logs: Logs) -> Any:
-        """y/y0."""
+        """y/y0 [B, n]."""
         total = theta[self._at(self.floor)] if self.floor else 0.0
         for term in self.terms:
             total = total + self._term(term, theta, logs)
@@ -111,7 +111,7 @@ class PowerSum(Form):
         return theta
 
     def decode(self, theta: Sequence[Any], centre: Centre) -> list[Any]:
-        """E, the amplitudes at x = 1 and the exponents."""
+        """The floor, the amplitudes at x = 1 and the exponents."""
         params = list(theta)
         if self.floor:
             params[self._at(self.floor)] = theta[self._at(self.floor)] * np.exp(centre.log_y)
@@ -121,7 +121,7 @@ class PowerSum(Form):
         return params
 
     def bounds(self, logs: Logs) -> tuple[Array, Array]:
-        """E >= 0, amplitudes that can be seen, exponents within `SPAN`."""
+        """Ends of theta [p]: floor >= 0, amplitudes that can be seen, exponents within `SPAN`."""
         low, high = np.zeros(len(self.parameters)), np.full(len(self.parameters), np.inf)
         for term in self.terms:
             low[self._at(term.amplitude)], high[self._at(term.amplitude)] = SMALLEST_LOG, LARGEST_LOG
@@ -131,7 +131,7 @@ class PowerSum(Form):
         return low, high
 
     def grid(self, logs: Logs, y: Array, relative: bool) -> Array:
-        """Variable projection: for each choice of the exponents, the best floor and amplitudes."""
+        """theta [g, p] by variable projection: for each choice of the exponents, the best floor and amplitudes."""
         variables = {e: v for term in self.terms for v, e in term.exponents.items()}
         axes = [exponent_grid(logs[self.variables.index(variables[e])], GRID[len(variables)]) for e in self.exponents]
         chosen = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=-1)

@@ -42,7 +42,7 @@ class Kaplan(Form):
         return ("Nc", "Dc")
 
     def value(self, theta: Sequence[Any], logs: Logs) -> Any:
-        """L/y0."""
+        """L/y0 [B, n]."""
         by_n, by_d, alpha_n, alpha_d = theta
         return np.exp(alpha_d * np.logaddexp((by_n - alpha_n * logs[0]) / alpha_d, by_d / alpha_d - logs[1]))
 
@@ -60,12 +60,12 @@ class Kaplan(Form):
         return [n_c, np.exp((by_d + centre.log_y) / alpha_d + centre.log_x[1]), alpha_n, alpha_d]
 
     def bounds(self, logs: Logs) -> tuple[Array, Array]:
-        """Exponents above `FLATTEST`."""
+        """Ends of theta [p]: exponents above `FLATTEST`."""
         low = np.array([SMALLEST_LOG, SMALLEST_LOG, FLATTEST, FLATTEST])
         return low, np.array([LARGEST_LOG, LARGEST_LOG, steepest(logs[0]), steepest(logs[1])])
 
     def grid(self, logs: Logs, y: Array, relative: bool) -> Array:
-        """For each pair of exponents: the best amplitudes, which are linear in L^(1/alpha_D)."""
+        """theta [g, p] for each pair of exponents: the best amplitudes, which are linear in L^(1/alpha_D)."""
         alpha_n, alpha_d = (np.geomspace(0.1, 10, 16) / np.ptp(log) for log in logs)
         chosen = np.array(list(itertools.product(alpha_n, alpha_d)))
         log_target = np.log(y) / chosen[:, 1:]
@@ -99,7 +99,7 @@ class DataConstrained(Form):
         return self.single
 
     def value(self, theta: Sequence[Any], logs: Logs) -> Any:
-        """L/y0."""
+        """L/y0 [B, n]."""
         _, log_a, log_b, alpha, beta, log_r_d, log_r_n = theta
         unique = np.minimum(logs[1], logs[2])
         optimal = (log_a - log_b + np.log(alpha / beta) + beta * unique) / alpha
@@ -116,13 +116,13 @@ class DataConstrained(Form):
         return [*self._single.decode(theta[:5], centre), np.exp(theta[5]), np.exp(theta[6])]
 
     def bounds(self, logs: Logs) -> tuple[Array, Array]:
-        """Chinchilla's, with exponents above `FLATTEST`."""
+        """Ends of theta [p]: Chinchilla's, with exponents above `FLATTEST`."""
         low, high = self._single.bounds(logs[:2])
         low[3:] = FLATTEST
         return np.append(low, [REPETITION[0]] * 2), np.append(high, [REPETITION[1]] * 2)
 
     def grid(self, logs: Logs, y: Array, relative: bool) -> Array:
-        """Chinchilla's scan on the effective data of several R."""
+        """theta [g, p]: Chinchilla's scan on the effective data of several R."""
         unique, candidates = np.minimum(logs[1], logs[2]), []
         for r_d, r_n in itertools.product(np.log([2.0, 15.0, 100.0]), np.log([2.0, 15.0])):
             theta = self._single.grid([logs[0], _effective(logs[1], unique, r_d)], y, relative)

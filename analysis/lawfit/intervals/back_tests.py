@@ -49,7 +49,10 @@ def hold_out_largest(
 def roll_forward(
     x: X, y: ArrayLike, form: str | Sequence[str], *, by: ArrayLike | None = None, **options: Any
 ) -> tuple[RollStep, ...]:
-    """The same at each size in turn, from all smaller ones, as long as these suffice for a fit."""
+    """The same at each size in turn, from all smaller ones, as long as these suffice for a fit.
+
+    by [n], options: as for `hold_out_largest`. Raises RecordError when no size has enough smaller ones.
+    """
     columns, y, size = _columns(x, y, by)
     sizes = np.unique(size)
     # Rolling begins where every form that is asked for has its points.

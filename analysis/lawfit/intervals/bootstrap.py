@@ -53,7 +53,7 @@ class Bootstrap:
 
     @property
     def reference_samples(self) -> Array:
-        """The same with the amplitudes at x0."""
+        """The same [replicates, p] with the amplitudes at x0."""
         return self.fit.form.published(self.theta, self.fit.centre.amplitudes)
 
     @property
@@ -157,7 +157,7 @@ def bootstrap(
 
 
 def t_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a power law's exponent from least squares in log-log, n - 2 degrees of freedom.
+    """Interval of a power law's exponent from least squares of log y [n] on log x [n], n - 2 degrees of freedom.
 
     Raises RecordError as `fit` does.
     """

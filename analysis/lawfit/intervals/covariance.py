@@ -105,10 +105,10 @@ def linearise(fit: Fit, run: ArrayLike | None = None, *, even: bool = True) -> L
 
 
 def groups_of(run: ArrayLike, n: int) -> tuple[Indices, ...]:
-    """Indices of the points of each run. RecordError unless each of the n points has one, and for fewer than three."""
+    """Indices [m] of the points of each run, by labels [n]. RecordError for another count and for fewer than three."""
     labels = np.asarray(run).astype(str)
     if labels.shape != (n,):
-        raise RecordError(f"run has {labels.size} entries for {n} points: give one a point")
+        raise RecordError(f"run has {labels.size} entries for {n} points: give one per point")
     names, member = np.unique(labels, return_inverse=True)
     if len(names) < FEWEST_RUNS:
         raise RecordError(

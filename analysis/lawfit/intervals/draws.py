@@ -23,6 +23,6 @@ def widened(found: Bootstrap, parameter: str) -> Array:
 
 
 def percentiles(values: Array, level: float) -> tuple[float, float]:
-    """The interval that leaves out (1 - level)/2 of the values on each side."""
+    """The interval that leaves out (1 - level)/2 of the values [B] on each side."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return float(low), float(high)

@@ -41,7 +41,10 @@ class Profile:
 
 
 def profile(fit: Fit, parameter: str, *, run: ArrayLike | None = None, level: float = 0.95) -> Profile:
-    """The profile of one published parameter, as in `intervals`. RecordError when the form has no such parameter."""
+    """The profile of one published parameter. run [n]: as for `intervals`.
+
+    Raises RecordError when the form has no such parameter.
+    """
     if parameter not in fit.form.parameters:
         raise RecordError(f"form {fit.form.name!r} has no {parameter!r}: it has {', '.join(fit.form.parameters)}")
     return _profile(fit, linearise(fit, run), parameter, level, reference=False)
@@ -57,7 +60,7 @@ def intervals(fit: Fit, *, run: ArrayLike | None = None, level: float = 0.95) ->
 
 
 def reference_intervals(fit: Fit, *, run: ArrayLike | None = None, level: float = 0.95) -> Mapping[str, Profile]:
-    """The same for the amplitudes at the geometric mean of the data, which are the ones to show."""
+    """The same for the amplitudes at the geometric mean of the data, which are the ones to show. run [n]: as there."""
     near = linearise(fit, run)
     return {name: _profile(fit, near, name, level, reference=True) for name in fit.form.amplitudes}
 

@@ -35,20 +35,20 @@ class Combination:
     contrast: Array
 
     def expand(self, theta: Array) -> tuple[Array, Array, Array]:
-        """See `Quantity`."""
+        """Value [B], gradient [B, p] and Hessian [B, p, p], see `Quantity`."""
         p = len(self.contrast)
         return theta @ self.contrast, np.broadcast_to(self.contrast, theta.shape), np.zeros((len(theta), p, p))
 
 
 @dataclass(frozen=True, eq=False)
 class LawAt:
-    """The quantity log(law/y0) at one point, or law/y0 in linear space. logs: one array [1] a variable."""
+    """The quantity log(law/y0) at one point, or law/y0 in linear space. logs: one array [1] per variable."""
 
     problem: Problem
     logs: Logs
 
     def expand(self, theta: Array) -> tuple[Array, Array, Array]:
-        """See `Quantity`."""
+        """Value [B], gradient [B, p] and Hessian [B, p, p], see `Quantity`."""
         value, jacobian, curvature = self.problem.form.expand(theta, self.logs)
         gradient, ones = jacobian[:, :, 0], np.ones_like(value)
         if self.problem.space == "linear":

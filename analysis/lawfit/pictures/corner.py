@@ -17,7 +17,7 @@ from lawfit.pictures.style import FIT, POINT, styled
 GREEK = ("alpha", "beta", "gamma", "delta", "kappa", "lambda", "mu", "nu")
 BINS = 30
 SIDE = 1.35
-"""Inches a cell."""
+"""Inches per cell."""
 
 TAIL = 0.3
 """Percent of the draws beyond each end of an axis, which would squeeze the rest."""

@@ -24,7 +24,7 @@ def training_curves(
     table: pd.DataFrame, found: Frontier, law: Fit, *, x: str = "flops", y: str = "loss", run: str = "run",
     n: str | None = None, split: Allocation | None = None,
 ) -> Figure:  # fmt: skip
-    """The curves of a table (a row a recorded point), their frontier and its law, residuals below.
+    """The curves of a table (one row per recorded point), their frontier and its law, residuals below.
 
     n: the column of model sizes, which colours the curves. split: adds N*(C) along the frontier. Raises RecordError
     for columns that cannot be used.
@@ -55,7 +55,7 @@ def draw_curves(
 def draw_frontier(
     panel: Panel, x: Array, y: Array, law: Fit, x_name: str, y_name: str, label: str, band: Bootstrap | None = None
 ) -> None:  # fmt: skip
-    """The points of a frontier, its law with band, residuals below."""
+    """The points x, y [m] of a frontier, its law with band, residuals below."""
     axes, far = panel.main, np.geomspace(x.min(), x.max(), BAND_POINTS)
     if band:
         low, high = band.band(far)
@@ -80,7 +80,7 @@ def _limit(axes: Axes, values: Array) -> None:
 
 
 def draw_split(panel: Panel, power: PowerOfCompute, budgets: Array, sizes: Array, x: str, n: str) -> None:
-    """N*(C): what each point of a frontier was reached with, the law, its band, residuals below."""
+    """N*(C): sizes [m] by which a frontier was reached at budgets [m], the law, its band, residuals below."""
     _power(panel.main, power, budgets)
     panel.main.plot(budgets, sizes, "o", color=KNOWN, ms=2.4, zorder=4)
     said = np.array([power.at(float(budget)) for budget in budgets])

@@ -66,7 +66,7 @@ def draw_fit(axes: Axes, found: Bootstrap) -> None:
 
 
 def log_residuals(fit: Fit) -> Array:
-    """log y - log fit, whatever space the law was fitted in."""
+    """log y - log fit [n], whatever space the law was fitted in."""
     return np.asarray(np.log(fit.points.y / fit.predict(fit.points.x)))
 
 

@@ -151,7 +151,7 @@ def settle(figure: Figure) -> None:
 
 
 def draw_residuals(axes: Axes, x: Array, residuals: Array, colours: Any = POINT) -> None:
-    """Residuals of log y as percent of the law, as stems."""
+    """Residuals [n] of log y at x [n] as percent of the law, as stems."""
     percent = 100 * np.expm1(residuals)
     axes.axhline(0, color=REFUSED, lw=0.8, zorder=1)
     axes.vlines(x, 0, percent, colors=colours, lw=0.9)
@@ -198,14 +198,14 @@ def number(value: float) -> str:
 
 
 def size_scale(values: Array) -> ScalarMappable:
-    """Colours of sizes by their logarithm; the light end of the map, hard to see on white, is left out."""
+    """Colours of sizes [n] by their logarithm; the light end of the map, hard to see on white, is left out."""
     low, high = float(np.min(values)), float(np.max(values))
     high = high if high > low else 2 * low
     return ScalarMappable(LogNorm(low, high * (high / low) ** 0.12), mpl.colormaps[SIZES])
 
 
 def colour_bar(figure: Figure, scale: ScalarMappable, axes: Any, label: str, sizes: Array) -> None:
-    """The key of a size scale, from the smallest size to the largest."""
+    """The key of a size scale, from the smallest of the sizes [n] to the largest."""
     bar = figure.colorbar(scale, ax=axes, pad=0.02, aspect=28)
     low, high = float(np.min(sizes)), float(np.max(sizes))
     if high > low:
@@ -218,7 +218,7 @@ def colour_bar(figure: Figure, scale: ScalarMappable, axes: Any, label: str, siz
 def label_points(
     figure: Figure, axes: Axes, x: Array, y: Array, labels: Sequence[str], size: float = 7
 ) -> None:  # fmt: skip
-    """Label the points from right to left; a label that would touch another or a point is left out.
+    """Label the points x, y [n] from right to left; a label that would touch another or a point is left out.
 
     Both axes are logarithmic, and the figure is finished.
     """

@@ -46,7 +46,7 @@ def compare(
 ) -> Comparison:  # fmt: skip
     """Compare one parameter of two fits of the same form, by default the exponent to quote.
 
-    runs: labels of each fit's points, which are drawn together. Without labels every point is a run of its own,
+    runs: labels [n] of each fit's points, which are drawn together. Without labels every point is a run of its own,
     and studies of the same design (equal x) are paired point by point. Raises RecordError for different forms or
     an unknown parameter.
     """

@@ -41,7 +41,7 @@ class Candidate:
 
     @property
     def gain(self) -> float:
-        """By how much a FLOP narrows the interval."""
+        """How much one FLOP narrows the interval."""
         return (self.half_width_before - self.half_width_after) / self.cost
 
 
@@ -70,10 +70,10 @@ def next_runs(
 ) -> tuple[Candidate, ...]:  # fmt: skip
     """The `count` affordable runs that narrow the law's interval at `at` most per FLOP, the best first.
 
-    budget: FLOPs for one run. cost: FLOPs of runs at x; the default is 6 N D for a law in N and D, and x itself
-    for a law in compute. candidates: the runs to choose among, by default a log grid. The gain is that of one run
-    with the noise of the known ones, to first order: g (Jᵀ J + j jᵀ)^-1 g against g (Jᵀ J)^-1 g. Raises
-    RecordError when nothing is affordable.
+    at: one place, columns [1]. budget: FLOPs for one run. cost: FLOPs [m] of runs at x; the default is 6 N D for a law
+    in N and D, and x itself for a law in compute. candidates: columns [m] of the runs to choose among, by default a log
+    grid. The gain is that of one run with the noise of the known ones, to first order: g (Jᵀ J + j jᵀ)^-1 g against
+    g (Jᵀ J)^-1 g. Raises RecordError when nothing is affordable.
     """
     options = as_columns(candidates) if candidates is not None else _grid(law)
     price = (cost or _default_cost)(options)
@@ -103,8 +103,8 @@ def what_if(
     """The x at which the law reaches `target`: compute for a law in compute, or for a surface in N and D the
     compute of the best split with D = tokens_per_flop C/N.
 
-    Interval from a bootstrap by run. Raises RecordError for a form that has no closed solution, and for a law that
-    does not fall.
+    run [n]: labels of the points, by which the bootstrap behind the interval draws. Raises RecordError for a form that
+    has no closed solution, and for a law that does not fall.
     """
     if not _solvable(law.form):
         known = ", ".join(name for name, form in FORMS.items() if _solvable(form))

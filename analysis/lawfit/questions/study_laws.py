@@ -1,4 +1,4 @@
-"""The laws of a study: what is asked, declared before the data is seen, and the answers.
+"""The laws of a study: what is asked, declared before the data are seen, and the answers.
 
 Each law is fitted over one metric, one data set and one tokenizer; `load_study` refuses to mix them.
 """
@@ -35,7 +35,7 @@ POOR_R2 = 0.95
 
 @dataclass(frozen=True)
 class Law:
-    """A question: how does `y` depend on `x`? final: one point a run; frontier: the envelope of curves."""
+    """A question: how does `y` depend on `x`? final: one point per run; frontier: the envelope of curves."""
 
     key: str
     x: str
@@ -76,7 +76,7 @@ LAWS = (
 
 @dataclass(frozen=True, eq=False)
 class LawResult:
-    """An answer.
+    """A fitted law of a study.
 
     x, y: the fitted points [n] in the units of `schema.COLUMNS`; runs: the run name of each. t_interval: of
     alpha, for a power law of final points only; profile_interval: the same, of any form. hold_out: signed

@@ -67,6 +67,7 @@ class _Evaluator:
         self._quoted: list[str] = []
 
     def run(self) -> Any:
+        """The value. RecordError for text that cannot be read or computed."""
         parts = self._text.split("`")
         if len(parts) % 2 == 0:
             raise RecordError(f"expression {self._text!r}: a backquote is not closed")

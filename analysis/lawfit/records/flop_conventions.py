@@ -37,7 +37,7 @@ CONVENTIONS = {
         Convention("exact", "F·(1 + 2)·tokens", ("forward_flops", "tokens"),
                    "F = FLOPs of one token's forward pass: every matrix product, head and attention too; backward 2 F"),
         Convention("6ND", "6·n_params·tokens", ("n_params", "tokens"),
-                   "2 N a token forward and 4 N backward; no attention over the context, so too low for long ones"),
+                   "2 N per token forward and 4 N backward; no attention over the context, so too low for long ones"),
         Convention("6ND-nonembedding", "6·n_nonembedding·tokens", ("n_nonembedding", "tokens"),
                    "as 6ND without embedding and head (Kaplan et al. 2020): far too low for small models"),
         Convention("18dw2", "6·(18·depth·width²)·tokens", ("depth", "width", "tokens"),

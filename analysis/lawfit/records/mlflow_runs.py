@@ -25,11 +25,12 @@ MACHINE = ("system/", "perf/")
 
 
 def read_runs(uri: str, experiment: str, parent: str | None, query: str, curves: bool) -> pd.DataFrame:
-    """The finished runs of an experiment, one row a run, or a row a recorded step with `curves`.
+    """The finished runs of an experiment, one row per run, or per recorded step with `curves`.
 
     Runs that only hold others are left out; so are unfinished ones, listed in `attrs["left_out"]`. Of a study's
     executions the newest counts unless `parent` is given. A row of a curve has the run's params, the metrics at
-    its step (NaN where not recorded), tokens seen so far, and schedule_complete at the run's last step.
+    its step (NaN where not recorded), tokens seen so far, and schedule_complete at the run's last step. Raises
+    RecordError when no run is finished.
     """
     store = Store(uri)
     experiment_id = store.experiment_id(experiment)
@@ -52,7 +53,7 @@ def read_runs(uri: str, experiment: str, parent: str | None, query: str, curves:
 
 
 def last_values(histories: pd.DataFrame) -> pd.DataFrame:
-    """One value a (run, metric, step) of `Store.histories`: a resumed run logs some steps again, the last counts."""
+    """One value per (run, metric, step) of `Store.histories`: a resumed run logs some steps again, the last counts."""
     keys = [histories["run_id"].cat.codes, histories["metric"].cat.codes, histories["step"]]
     table = np.stack([np.asarray(key, np.int64) for key in keys])
     last = np.ones(len(histories), bool)

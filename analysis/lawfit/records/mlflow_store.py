@@ -41,8 +41,8 @@ PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1
 SQLITE = "sqlite:///"
 SQLITE_MAGIC = b"SQLite format 3\x00"
 
-RUNS_A_QUERY = 500
-"""SQLite allows 32,766 parameters a query."""
+RUNS_PER_QUERY = 500
+"""SQLite allows 32,766 parameters per query."""
 
 BULK_RUNS, BULK_POINTS = 24, 25_000
 """Runs asked for in one request, and the server's limit of points in one answer: 24 runs of 1,000 points fit."""
@@ -173,7 +173,7 @@ def _from_database(engine: Any, run_ids: Sequence[str], metrics: Sequence[str]) 
 
     columns = (Row.run_uuid, Row.step, Row.timestamp, Row.value, Row.is_nan)
     with engine.connect() as connection:
-        for chunk in _chunks(run_ids, RUNS_A_QUERY):
+        for chunk in _chunks(run_ids, RUNS_PER_QUERY):
             for metric in metrics:
                 query = sql.select(*columns).where(Row.run_uuid.in_(chunk), Row.key == metric)
                 rows = connection.execute(query).cursor.fetchall()  # plain tuples: a fifth of the time

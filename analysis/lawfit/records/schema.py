@@ -256,7 +256,10 @@ def column(name: str) -> Column:
 
 
 def fd_metric(features: str) -> str:
-    """Metric name of the Fréchet distance on `features`; only Inception features may be called FID."""
+    """Metric name of the Fréchet distance on `features`; only Inception features may be called FID.
+
+    Raises RecordError for features that are no such name.
+    """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", features):
         raise RecordError(f"features {features!r} is no metric name: use lower-case letters, digits, '_.-'")
     return FID if features == "inception" else f"fd/{features}"

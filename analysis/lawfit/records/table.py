@@ -32,12 +32,12 @@ def load(
     columns: Mapping[str, str] | None = None,
     where: str | None = None,
 ) -> pd.DataFrame:
-    """Records as one frame, checked, a row a point.
+    """Records as one frame, checked, one row per point.
 
     source: a frame, a `.csv` or `.parquet` file, or MLflow runs: "URI#experiment" or, with `tracking_uri` (else
     the environment's MLFLOW_TRACKING_URI), the experiment's name. parent: only the children of this run; for a
     study of varscale the newest parent is the default. query: further condition in MLflow's filter language.
-    curves: one row a recorded step instead of one a finished run, NaN for metrics not recorded there. columns:
+    curves: one row per recorded step instead of one per finished run, NaN for metrics not recorded there. columns:
     canonical name -> column or expression, {"n_params": "1e6*params_M", "loss": "log(perplexity)"}; these are
     taken as meant, their unit is not judged. where: rows to keep, "keep == 1".
 
@@ -119,7 +119,10 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def address(source: str, tracking_uri: str | None) -> tuple[str, str]:
-    """Tracking URI and experiment of "URI#EXPERIMENT", or of an experiment's name and a URI given apart."""
+    """Tracking URI and experiment of "URI#EXPERIMENT", or of an experiment's name and a URI given apart.
+
+    Raises RecordError for a name without URI.
+    """
     uri, mark, experiment = source.rpartition("#")
     if mark and uri and experiment:
         return uri, experiment

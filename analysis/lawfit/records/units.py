@@ -16,7 +16,7 @@ from lawfit.records.expressions import quoted
 FEWEST_PARAMETERS = 1000
 FEWEST_TOKENS = 1000
 LARGEST_LOSS = float(np.log(2**18))
-"""Nats a token of a uniform guess among 262,144 tokens, the largest vocabulary in use."""
+"""Nats per token of a uniform guess among 262,144 tokens, the largest vocabulary in use."""
 
 COUNT_SCALES = {1e3: "thousands", 1e6: "millions", 1e9: "billions", 1e12: "trillions"}
 SCALED_NAME = re.compile(r"^(?:n_)?(params|parameters|tokens)_?(k|m|b|thousands?|millions?|billions?)$", re.IGNORECASE)
@@ -30,7 +30,7 @@ SLACK = 12.0
 def check_units(frame: pd.DataFrame, names: Iterable[str]) -> None:
     """RecordError when a canonical column among `names` cannot be in its unit, with the expression that mends it.
 
-    Canonical: n_params, tokens (counts), loss (nats a token), flops. Others are not judged.
+    Canonical: n_params, tokens (counts), loss (nats per token), flops. Others are not judged.
     """
     judged = {name: _numbers(frame[name]) for name in names if name in ("n_params", "tokens", "loss", "flops")}
     if "n_params" in judged:

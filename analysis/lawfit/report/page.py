@@ -144,7 +144,7 @@ def _cell(value: str | float | None) -> str:
 
 
 def _method(study: Study, results: Sequence[LawResult]) -> list[str]:
-    """How the numbers came about, one sentence an item."""
+    """How the numbers came about, one sentence per item."""
     items = [
         "N is the VAR paper's count, 18·d·w² for depth d and width w; the exact count of parameters is "
         "fitted beside it.",
