@@ -9,6 +9,7 @@ import pytest
 import torch
 from crafted import TINY
 
+from lawfit.records import schema
 from varscale.data.encoder import TokeniseJob
 from varscale.data.images import ViewRule
 from varscale.data.manifests import ImageSet
@@ -71,3 +72,8 @@ def test_a_metric_of_single_images_is_one_entry(setting: Setting, model: VAR, mo
     assert set(found) == {"fd/tokenizer", "brightness"}
     drawn = draw_images(model, setting.tokenizer, [0, 0, 0, 0, 1], range(5), SAMPLING)
     assert found["brightness"] == pytest.approx(brightness(drawn).mean().item(), rel=1e-5)
+
+
+def test_what_is_measured_is_registered_as_of_samples() -> None:
+    registered = {metric.name for metric in schema.METRICS if metric.of == "samples"}
+    assert set(sample_metrics.SAMPLE_METRICS) <= registered

@@ -228,8 +228,18 @@ def _result(
 ) -> LawResult:  # fmt: skip
     return LawResult(
         law=law, fit=fitted, x=x, y=y, runs=names, bootstrap=intervals, t_interval=t_interval,
-        verdict=_verdict(law, fitted, intervals, t_interval), warnings=tuple(warnings), **rest,
+        verdict=_verdict(law, fitted, intervals, t_interval),
+        warnings=(*warnings, *_wrong_way(law, t_interval or intervals.intervals["alpha"])), **rest,
     )  # fmt: skip
+
+
+def _wrong_way(law: Law, alpha: tuple[float, float]) -> list[str]:
+    """A note on a metric that clearly moves against its direction: larger models are worse."""
+    low, high = alpha
+    direction = next(metric.direction for metric in schema.METRICS if metric.name == law.y)
+    if not (high < 0 if direction == "falls" else low > 0):
+        return []
+    return [f"{law.y} gets worse with {column(law.x).symbol}: it {direction} as models get better"]
 
 
 def _verdict(law: Law, fitted: Fit, intervals: Bootstrap, t: tuple[float, float] | None) -> str:

@@ -86,7 +86,9 @@ def _tokenizer_distance(setting: Setting) -> SampleMetric:
     return Distance(own_features(setting.tokenizer), tokenizer_reference(setting.tokens))
 
 
-SAMPLE_METRICS: dict[str, Callable[[Setting], SampleMetric]] = {schema.FD_TOKENIZER: _tokenizer_distance}
+SAMPLE_METRICS: dict[str, Callable[[Setting], SampleMetric]] = {
+    schema.FD_TOKENIZER: _tokenizer_distance,
+}
 """What every trained cell's samples are measured by: the metric's name -> a new metric for one set of samples."""
 
 
