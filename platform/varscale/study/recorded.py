@@ -33,8 +33,8 @@ def recorded_parent(study: Study, places: Places) -> str:
     key = _noted(places).get(_wording(study))
     if key is None:
         raise UserError(
-            f"study {study.name}: no records of it as it stands: {places.keys} notes no run of it; run it, what is there is"
-            " not made again"
+            f"study {study.name}: no records of it as it stands: {places.keys} notes no run of it; run it, what is there"
+            " is not made again)"
         )
     parent = find_study(places.tracking_uri, study.name, key)
     if parent is None:
