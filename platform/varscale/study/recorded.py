@@ -32,10 +32,8 @@ def recorded_parent(study: Study, places: Places) -> str:
     """
     key = _noted(places).get(_wording(study))
     if key is None:
-        raise UserError(
-            f"study {study.name}: no records of it as it stands: {places.keys} notes no run of it; run it, what is there"
-            " is not made again)"
-        )
+        nothing = f"study {study.name}: no records of it as it stands: {places.keys} notes no run of it"
+        raise UserError(f"{nothing}; run it, which makes nothing twice")
     parent = find_study(places.tracking_uri, study.name, key)
     if parent is None:
         raise UserError(f"study {study.name}: no records of it as it stands in {places.tracking_uri}; run it first")
