@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import posixpath
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,6 +78,22 @@ class Location:
         """The path, if this is on a file system of this machine."""
         return Path(self.path) if isinstance(self.filesystem, pafs.LocalFileSystem) else None
 
+    def as_path(self) -> Path:
+        """The path, where a library takes nothing else.
+
+        Raises:
+            UserError: this is on no file system of this machine.
+        """
+        if self.local is None:
+            raise UserError(f"{self}: wanted a path: what is kept here needs a file system of this machine")
+        return self.local
+
+    def with_suffix(self, suffix: str) -> Location:
+        """The file beside this one whose name ends otherwise."""
+        base, _, query = self.shown.partition("?")
+        shown = f"{posixpath.splitext(base)[0]}{suffix}" + (f"?{query}" if query else "")
+        return Location(self.filesystem, f"{posixpath.splitext(self.path)[0]}{suffix}", shown)
+
     def overlaps(self, other: Location) -> bool:
         """Whether the two are one place, or one lies inside the other."""
         ours, theirs = (f"{place.path.rstrip('/')}/" for place in (self, other))
@@ -127,6 +145,18 @@ class Location:
         with self.open() as stream:
             return stream.read()
 
+    @contextmanager
+    def read_path(self) -> Iterator[Path]:
+        """A path with this file's content and name, its own or for the block a copy's; raises as :meth:`open`."""
+        if self.local:
+            yield self.local
+            return
+        with tempfile.TemporaryDirectory() as folder, self.open() as stream:
+            copy = Path(folder) / self.name
+            with copy.open("wb") as content:
+                shutil.copyfileobj(stream, content, READ_CHUNK)
+            yield copy
+
     def sha256(self) -> str:
         """Hex digest of the file's content; raises as :meth:`open`."""
         content = hashlib.sha256()
@@ -142,12 +172,30 @@ class Location:
         Raises:
             EnvironmentalError: the disk is full, or the place cannot be written.
         """
+        with self._appearing() as temporary, self.filesystem.open_output_stream(temporary) as stream:
+            yield stream
+
+    @contextmanager
+    def written_path(self) -> Iterator[Path]:
+        """:meth:`written` for libraries that write to a path alone."""
+        if self.local:
+            with self._appearing() as temporary:
+                yield Path(temporary)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / self.name
+            yield path
+            with path.open("rb") as content, self.written() as stream:
+                shutil.copyfileobj(content, stream, READ_CHUNK)
+
+    @contextmanager
+    def _appearing(self) -> Iterator[str]:
+        """A temporary name beside this file, which becomes its own when the block ends well; raises as `written`."""
         folder = posixpath.dirname(self.path)
         temporary = posixpath.join(folder, f".{self.name}.{uuid.uuid4().hex[:8]}{TEMPORARY}")
         try:
             self.filesystem.create_dir(folder, recursive=True)
-            with self.filesystem.open_output_stream(temporary) as stream:
-                yield stream
+            yield temporary
             if self.local:
                 _sync(temporary)
             self.filesystem.move(temporary, self.path)
@@ -171,6 +219,25 @@ class Location:
     def write_json(self, content: Any) -> None:
         """Write ``content`` as readable JSON with sorted keys; raises as :meth:`written`."""
         self.write_bytes(readable_json(content))
+
+    def check_writable(self) -> None:
+        """Whether a file can be written here, asked before work is spent on what goes into it. Makes nothing.
+
+        Of object storage only writing tells.
+
+        Raises:
+            UserError: a folder is here, or a file where the folder would be.
+            EnvironmentalError: no right to write here.
+        """
+        if self.local is None:
+            return
+        if self.local.is_dir():
+            raise UserError(f"{self}: is a folder; wanted the name of a file")
+        nearest = next(path for path in self.local.parents if path.exists())
+        if not nearest.is_dir():
+            raise UserError(f"{self}: {nearest} is a file; wanted a folder, there or to be made")
+        if not os.access(nearest, os.W_OK):
+            raise EnvironmentalError(f"{self}: {nearest} cannot be written")
 
     def remove(self) -> None:
         """Delete the file, or the folder with all in it; nothing happens where nothing is."""

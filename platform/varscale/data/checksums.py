@@ -20,7 +20,7 @@ from varscale.data.cache import cache_folder
 from varscale.data.schema import Shard
 from varscale.errors import EnvironmentalError, UserError
 from varscale.identity import digest
-from varscale.storage import sha256_file, write_json
+from varscale.locations import Location
 
 
 class Checksums:
@@ -71,7 +71,7 @@ class Checksums:
                 if known.get(shard.file) != facts:
                     _compare(path, shard)
                     known[shard.file] = facts
-                    write_json(notes, known)
+                    Location.of(notes).write_json(known)
 
 
 def _facts(path: Path, shard: Shard) -> list[Any]:
@@ -81,6 +81,6 @@ def _facts(path: Path, shard: Shard) -> list[Any]:
 
 
 def _compare(path: Path, shard: Shard) -> None:
-    found = sha256_file(path)
+    found = Location.of(path).sha256()
     if found != shard.sha256:
         raise UserError(f"{path}: its sha256 begins {found[:12]}, the manifest's {shard.sha256[:12]}: bytes changed")

@@ -23,7 +23,6 @@ from varscale.metrics.features import INCEPTION, SPACES, TOKENIZER, FeatureSpace
 from varscale.models.store import Loaded, load_model
 from varscale.models.vqvae import VQVAE
 from varscale.progress import Progress
-from varscale.storage import check_writable
 
 RFID = "rfid"
 
@@ -120,7 +119,7 @@ def _check(question: Question) -> None:
             f"--weights {question.weights}: the tokenizer judges itself; name their network with --features"
         )
     if question.picture:
-        check_writable(question.picture)
+        Location.of(question.picture).check_writable()
 
 
 def _space(model: VQVAE, question: Question, device: torch.device) -> FeatureSpace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from varscale.data.cards.images import ImageCard, evenly
 from varscale.data.images import decode
 from varscale.errors import UserError
 from varscale.locations import Location
-from varscale.storage import atomic_path
 
 CLASSES, IMAGES = 8, 12
 SIDE, GAP, MARGIN = 96, 6, 16
@@ -26,8 +26,8 @@ NAME_LINES = 3
 INK, FAINT, BOX = (20, 20, 20), (110, 110, 110), (240, 240, 240)
 
 
-def save_contact_sheet(path: Path, dest: Location, card: ImageCard) -> None:
-    """Write the picture.
+def contact_sheet(dest: Location, card: ImageCard) -> bytes:
+    """The picture, a PNG.
 
     Raises:
         UserError: a shard cannot be read, or an image to be shown does not decode.
@@ -50,8 +50,9 @@ def save_contact_sheet(path: Path, dest: Location, card: ImageCard) -> None:
         _write(draw, below, f"{counts[split][label]:,} in {split}", SMALL_SIZE, FAINT, NAME_WIDTH - GAP)
         for column, image in enumerate(_images(dest, card.columns[split], label)):
             sheet.paste(_boxed(image), (MARGIN + NAME_WIDTH + column * (SIDE + GAP), top))
-    with atomic_path(path) as temporary:
-        sheet.save(temporary, "PNG")
+    stream = io.BytesIO()
+    sheet.save(stream, "PNG")
+    return stream.getvalue()
 
 
 def _write_title(draw: ImageDraw.ImageDraw, name: str, card: ImageCard, shown: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from varscale.data.cards.contact_sheet import save_contact_sheet
+from varscale.data.cards.contact_sheet import contact_sheet
 from varscale.data.cards.images import image_card
 from varscale.data.cards.text import image_text, token_text
 from varscale.data.cards.tokens import token_card
@@ -36,7 +36,7 @@ def show(dest: Location, picture: Path | None, as_json: bool) -> str:
     target = picture or Path(f"{dest.name}.png")
     written = picture is not None or not target.exists()
     if written:
-        save_contact_sheet(target, dest, images)
+        Location.of(target).write_bytes(contact_sheet(dest, images))
     else:
         say(f"{target}: exists already, so no picture is written; --picture {target} replaces it")
     if as_json:
