@@ -1,4 +1,4 @@
-"""The command line: one verb a thing people do; heavy imports wait until a verb runs."""
+"""The command line: one verb per thing people do; heavy imports wait until a verb runs."""
 
 from __future__ import annotations
 
@@ -193,9 +193,9 @@ def tokenise(
     patch_nums: ReleasedScales = "",
     gpus: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Share of a GPU an actor takes; default: 1 where the cluster has any, else 0."),
+        typer.Option(min=0, max=1, help="Share of a GPU per actor; default: 1 where the cluster has any, else 0."),
     ] = None,
-    cpus: Annotated[int, typer.Option(min=1, help="CPUs an actor takes, for decoding and, without GPU, encoding.")] = 1,
+    cpus: Annotated[int, typer.Option(min=1, help="CPUs per actor, for decoding and, without GPU, encoding.")] = 1,
 ) -> None:
     """Encode image shards once, in several views, into token shards; run again, an interrupted one goes on."""
     from dataclasses import replace
@@ -274,8 +274,8 @@ def sample(
     checkpoint: Annotated[Path, typer.Argument(help="An exported model.safetensors.")],
     tokenizer: Annotated[Path, typer.Argument(help="The tokenizer it was trained with.")],
     out: Annotated[Path, typer.Argument(help="PNG to write.")],
-    classes: Annotated[str, typer.Option(help="Class indices, e.g. 0,3,5; default: one row a class.")] = "",
-    per_class: Annotated[int, typer.Option(min=1, help="Images a class.")] = 8,
+    classes: Annotated[str, typer.Option(help="Class indices, e.g. 0,3,5; default: one row per class.")] = "",
+    per_class: Annotated[int, typer.Option(min=1, help="Images per class.")] = 8,
     cfg: Annotated[float, typer.Option(min=0, help="Guidance at the last scale.")] = 1.5,
     top_k: Annotated[int, typer.Option(min=0, help="Keep the k likeliest tokens; 0 keeps all.")] = 0,
     top_p: Annotated[float, typer.Option(min=0, max=1, help="Keep this probability mass; 0 keeps all.")] = 0.0,

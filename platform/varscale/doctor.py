@@ -1,4 +1,4 @@
-"""``varscale doctor``: does this machine have what a study needs? One line a check, real components in each."""
+"""``varscale doctor``: does this machine have what a study needs? One line per check, real components in each."""
 
 from __future__ import annotations
 

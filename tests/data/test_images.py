@@ -17,7 +17,8 @@ from varscale.data.images import (
     decode,
     encode,
     inspect,
-    training_view,
+    random_crop,
+    resized,
     validation_view,
 )
 
@@ -211,9 +212,9 @@ def test_views_are_functions_of_seed_key_and_view() -> None:
     rng = np.random.default_rng(0)
     picture = encoded(Image.fromarray(rng.integers(0, 255, (32, 48, 3), dtype=np.uint8)), "PNG")
     rule = ViewRule(32, flip=True)
-    first = training_view(picture, rule, 0, "a", 0)
+    first = random_crop(resized(picture, rule), rule, 0, "a", 0)
     assert first.shape == (3, 32, 32)
-    assert np.array_equal(first, training_view(picture, rule, 0, "a", 0))
-    others = [training_view(picture, rule, *pair) for pair in ((1, "a", 0), (0, "b", 0), (0, "a", 1))]
+    assert np.array_equal(first, random_crop(resized(picture, rule), rule, 0, "a", 0))
+    others = [random_crop(resized(picture, rule), rule, *pair) for pair in ((1, "a", 0), (0, "b", 0), (0, "a", 1))]
     assert not any(np.array_equal(first, other) for other in others)
     assert np.array_equal(validation_view(picture, rule), validation_view(picture, rule))

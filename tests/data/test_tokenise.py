@@ -20,7 +20,7 @@ from lawfit.records import schema
 from varscale.cli import app, main
 from varscale.data.assembly import UNFINISHED, Assembly
 from varscale.data.encoder import TokeniseJob
-from varscale.data.images import ViewRule, training_view, validation_view
+from varscale.data.images import ViewRule, random_crop, resized, validation_view
 from varscale.data.ingest import IngestOptions, ingest
 from varscale.data.loader import ImageShards
 from varscale.data.manifests import ImageSet
@@ -94,7 +94,7 @@ def test_view_j_of_image_i_is_row_i_times_views_plus_j(job: TokeniseJob, image_s
             wanted = [validation_view(source.encoded(row), RULE)]
             if split == "train":
                 key = source.key(row)
-                wanted = [training_view(source.encoded(row), RULE, 5, key, view) for view in range(views)]
+                wanted = [random_crop(resized(source.encoded(row), RULE), RULE, 5, key, view) for view in range(views)]
             with torch.inference_mode():
                 encoded = model.tokens(to_tensor(np.stack(wanted))).numpy()
             assert np.array_equal(table["tokens"].to_pylist()[row * views : (row + 1) * views], encoded)

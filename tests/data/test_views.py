@@ -18,7 +18,7 @@ from crafted import image_manifest, shard
 from PIL import Image
 
 from varscale.data import views as views_module
-from varscale.data.images import ViewRule, training_view
+from varscale.data.images import ViewRule, random_crop, resized
 from varscale.data.loader import ImageShards
 from varscale.data.order import SampleOrder
 from varscale.data.schema import IMAGE_SCHEMA, write_manifest
@@ -74,7 +74,7 @@ def too_large_to_keep(monkeypatch: pytest.MonkeyPatch) -> None:
 def wanted(shards: ImageShards, step: int) -> np.ndarray:
     rows, epochs = SampleOrder(IMAGES, SEED).take(step * BATCH, BATCH)
     return np.stack([
-        training_view(shards.encoded(row), RULE, SEED, shards.key(row), epoch)
+        random_crop(resized(shards.encoded(row), RULE), RULE, SEED, shards.key(row), epoch)
         for row, epoch in zip(rows.tolist(), epochs.tolist(), strict=True)
     ])  # fmt: skip
 

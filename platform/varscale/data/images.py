@@ -244,11 +244,6 @@ def random_crop(image: np.ndarray, rule: ViewRule, seed: int, key: str, view: in
     return crop[:, :, ::-1] if rule.flip and rng.integers(2) else crop
 
 
-def training_view(encoded: bytes, rule: ViewRule, seed: int, key: str, view: int) -> np.ndarray:
-    """:func:`random_crop` of an encoded image."""
-    return random_crop(resized(encoded, rule), rule, seed, key, view)
-
-
 def validation_view(encoded: bytes, rule: ViewRule) -> np.ndarray:
     """Centre crop as uint8 [3, size, size]."""
     image = resized(encoded, rule)

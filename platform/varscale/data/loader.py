@@ -20,16 +20,6 @@ import pyarrow as pa
 from varscale.data.cache import CACHE_BYTES, LocalShards
 from varscale.data.checksums import Checksums
 from varscale.data.manifests import ImageSet
-from varscale.data.opening import (
-    check_labels,
-    first_rows,
-    named,
-    open_parquet,
-    overlapping,
-    read_columns,
-    shards_of,
-    unreadable,
-)
 from varscale.data.recent import Recent
 from varscale.data.schema import (
     Shard,
@@ -37,6 +27,16 @@ from varscale.data.schema import (
     read_image_manifest,
     read_token_manifest,
     token_schema,
+)
+from varscale.data.shard_opening import (
+    check_labels,
+    first_rows,
+    named,
+    open_image_shard,
+    overlapping,
+    read_columns,
+    read_failure,
+    shards_of,
 )
 from varscale.errors import UserError
 from varscale.locations import Location
@@ -141,7 +141,7 @@ class _ImageFile:
     """One image shard, read by row group."""
 
     def __init__(self, local: LocalShards, shard: Shard) -> None:
-        self._place, self._file = local.place(shard), open_parquet(local, shard)
+        self._place, self._file = local.place(shard), open_image_shard(local, shard)
         self._lock = Lock()  # a Parquet reader is for one thread at a time
         counts = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
         self.begins = np.cumsum([0, *counts])
@@ -154,7 +154,7 @@ class _ImageFile:
             with self._lock:
                 images = self._file.read_row_group(group, columns=["image"], use_threads=False)["image"]
         except (OSError, pa.ArrowException) as error:
-            raise unreadable(f"{self._place}: {rows}", error) from error
+            raise read_failure(f"{self._place}: {rows}", error) from error
         if images.null_count:
             raise UserError(f"{self._place}: {rows}: an image is missing")
         return images
@@ -164,7 +164,7 @@ class _TokenFile(NamedTuple):
     """Where a token shard's rows lie, and their labels."""
 
     offset: int
-    """Of the first token, in bytes."""
+    """Bytes before the first token."""
     labels: np.ndarray
     """int32 [rows]."""
 
@@ -229,7 +229,7 @@ class TokenShards:
                 whole = pa.py_buffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
                 return _token_file(place, whole, shard, self._length, self.manifest)
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise unreadable(str(place), error) from error
+            raise read_failure(str(place), error) from error
 
     def _read(self, index: np.ndarray) -> np.ndarray:
         """Tokens uint16 [n, L] of rows ``index`` of the split, read in the order in which they lie."""

@@ -1,6 +1,6 @@
 """The order of samples: fixed by seed and step, whoever asks.
 
-The stream of samples is one seeded permutation of all images an epoch, end to end: sample s is position s mod rows of
+The stream of samples is one seeded permutation of all images per epoch, end to end: sample s is position s mod rows of
 epoch s div rows. Global batch g is samples g·B … (g+1)·B - 1, so "batch g of epoch e" is the batch that begins at
 sample e·rows + g·B, wherever rows is a multiple of B; where it is not, a batch straddles two epochs and the next one
 goes on from there. So no batch is ever partial, no image is left out, and a batch is a pure function of (seed, g):

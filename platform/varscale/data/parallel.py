@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 
 import ray
 
-Part = TypeVar("Part")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def each(work: Callable[[Any, Part], Result], shared: Any, parts: Iterable[Part]) -> Iterator[tuple[Part, Result]]:
+def each(work: Callable[[Any, Item], Result], shared: Any, parts: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
     """``work(shared, part)`` for every part, in the order in which they end; one CPU each.
 
     Args:
-        shared: what all parts need; it is sent once a node, not once a part.
+        shared: what all parts need; it is sent once per node, not once per part.
     """
     if not ray.is_initialized():
         for part in parts:

@@ -2,7 +2,7 @@
 
 The manifest is written last, so a folder without one is not a data set. Image rows are Parquet ``{key, label, image,
 width, height}``; token rows are Arrow IPC ``{key, label, view, tokens}`` with L tokens of uint16, uncompressed and one
-record batch a shard: any row is one read of 2·L bytes.
+record batch per shard: any row is one read of 2·L bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ IMAGE_SCHEMA = pa.schema(
 
 
 def token_schema(length: int) -> pa.Schema:
-    """Schema of token shards with ``length`` = L tokens a row."""
+    """Schema of token shards with ``length`` = L tokens per row."""
     return pa.schema(
         [
             ("key", pa.string()),
@@ -68,7 +68,7 @@ class ImageManifest(Record):
     """Class of label 0, 1, …"""
     splits: dict[str, tuple[Shard, ...]]
     counts: dict[str, tuple[int, ...]]
-    """Images by label, a split."""
+    """Images by label, of each split."""
     source: str
     options: dict[str, int | float | str | None]
     rejected: int
@@ -90,7 +90,7 @@ class TokenManifest(Record):
     classes: tuple[str, ...]
     splits: dict[str, tuple[Shard, ...]]
     views: dict[str, int]
-    """Augmented views an image, by split; view j of image i is row i·views + j. 0: the split was not encoded."""
+    """Augmented views per image, by split; view j of image i is row i·views + j. 0: the split was not encoded."""
     vocab_size: int
     patch_nums: tuple[int, ...]
     image_size: int
@@ -98,7 +98,7 @@ class TokenManifest(Record):
     resize_ratio: float
     flip: bool
     seed: int
-    """Of crops and flips."""
+    """Seed of crops and flips."""
     data_fingerprint: str
     tokenizer_fingerprint: str
     key: str
@@ -110,7 +110,7 @@ class TokenManifest(Record):
 
     @property
     def length(self) -> int:
-        """L, tokens a row."""
+        """L, tokens per row."""
         return sum(side * side for side in self.patch_nums)
 
 

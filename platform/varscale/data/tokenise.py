@@ -1,7 +1,7 @@
 """``varscale tokenise``: every image is encoded once, in several augmented views, into token shards.
 
 Training then never runs the encoder, which would cost most of a small model's step (docs/MODEL.md 7). Ray actors
-hold the tokenizer and take parts as they finish; each part is a shard that appears whole, and whoever is killed and
+hold the tokenizer and take parts as they finish; each part is a shard that appears whole, and what is killed and
 started again goes on with the parts that are missing.
 """
 
@@ -19,7 +19,6 @@ import ray
 from varscale import identity
 from varscale.data.assembly import Assembly, clear
 from varscale.data.encoder import ASSESSMENT, Assess, PartEncoder, TokeniseJob, TokenPart
-from varscale.data.opening import check_labels, parquet_file, unreadable
 from varscale.data.parallel import each
 from varscale.data.schema import (
     MANIFEST,
@@ -28,6 +27,7 @@ from varscale.data.schema import (
     TokenManifest,
     read_token_manifest,
 )
+from varscale.data.shard_opening import as_image_shard, check_labels, read_failure
 from varscale.errors import UserError
 from varscale.locations import Location
 from varscale.progress import Progress, say
@@ -260,9 +260,9 @@ def _check_shard(shared: tuple[Location, int, int], shard: Shard) -> _Small:
         raise UserError(f"{place}: its checksum is not the manifest's; the file was changed or damaged")
     try:
         with place.open() as stream:
-            table = parquet_file(stream, place, shard).read(["key", "label", "width", "height"])
+            table = as_image_shard(stream, place, shard).read(["key", "label", "width", "height"])
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(str(place), error) from error
+        raise read_failure(str(place), error) from error
     check_labels(place, table["label"].fill_null(-1).to_numpy(), classes)
     shorter = np.minimum(table["width"].to_numpy(), table["height"].to_numpy())
     least = int(shorter.argmin())

@@ -25,7 +25,7 @@ from varscale.study.tokenizer_plan_table import encoding_flops
 UTILISATION = 0.475
 """Share of the matrix-product rate of one otherwise idle core that layers reach while all cores are busy."""
 SECONDS_A_LAYER = 0.0085
-"""Of each step, forward and backward."""
+"""Seconds of each step, forward and backward."""
 SECONDS_A_CELL = 15.0
 """Start-up, sampling and tear-down of a run."""
 

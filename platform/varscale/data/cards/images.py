@@ -34,7 +34,7 @@ class ImageCard:
 
     manifest: ImageManifest
     columns: dict[str, list[Columns]]
-    """By split, a shard each."""
+    """Figures of each shard, by split."""
     shorter_sides: list[Bin]
     shapes: list[Bin]
     weights: Weights

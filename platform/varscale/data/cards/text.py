@@ -28,7 +28,7 @@ def image_text(card: ImageCard) -> str:
         *_bins("shorter side, px", card.shorter_sides),
         *_bins("width : height", card.shapes),
         "",
-        f"bytes an image: median {weights.median:,.0f}, 95 % below {weights.p95:,.0f}{weighed}",
+        f"bytes per image: median {weights.median:,.0f}, 95 % below {weights.p95:,.0f}{weighed}",
     ]
     return "\n".join(lines)
 

@@ -45,9 +45,9 @@ class TokenCard:
         flips = "half of them mirrored" if manifest.flip else "none mirrored"
         return [
             ("format", manifest.format),
-            ("tokens a row", f"{manifest.length}, scales {' '.join(map(str, manifest.patch_nums))}"),
+            ("tokens per row", f"{manifest.length}, scales {' '.join(map(str, manifest.patch_nums))}"),
             ("codes", f"{manifest.vocab_size:,}"),
-            ("views an image", ", ".join(f"{views} {split}" for split, views in manifest.views.items())),
+            ("views per image", ", ".join(f"{views} {split}" for split, views in manifest.views.items())),
             ("a view", f"{side} px of images resized to {round(manifest.resize_ratio * side)} px, {flips}"),
             ("seed", str(manifest.seed)),
             ("data", manifest.data_fingerprint),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from varscale.data.checks.problems import Problem, Problems
-from varscale.data.checks.shard_files import UNREADABLE, one_line, same_rows, same_schema, unreadable
+from varscale.data.checks.shard_files import UNREADABLE, note_unreadable, one_line, same_rows, same_schema
 from varscale.data.schema import Shard
 from varscale.locations import READ_CHUNK
 
@@ -31,7 +31,7 @@ class ParquetRows:
         try:
             file = self._open(checked=True)
         except UNREADABLE as error:
-            unreadable(shard, "Parquet", error, problems)
+            note_unreadable(shard, "Parquet", error, problems)
             return
         self.columns_fit = same_schema(file.schema_arrow, wanted, shard, problems)
         self.whole = same_rows(file.metadata.num_rows, shard, problems) and self.columns_fit

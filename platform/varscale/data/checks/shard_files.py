@@ -100,7 +100,7 @@ def same_rows(found: int, shard: Shard, problems: Problems) -> bool:
     return found == shard.rows
 
 
-def unreadable(shard: Shard, kind: str, error: Exception, problems: Problems) -> None:
+def note_unreadable(shard: Shard, kind: str, error: Exception, problems: Problems) -> None:
     """Note a file of which nothing can be read."""
     problems.add(Problem("unreadable", shard.file, f"not a readable {kind} file: {one_line(error)}", "wanted whole"))
 

@@ -15,11 +15,11 @@ from varscale.data.checks.shard_files import (
     UNREADABLE,
     ShardFacts,
     column_bytes,
+    note_unreadable,
     same_file,
     same_rows,
     same_schema,
     shown,
-    unreadable,
 )
 from varscale.data.schema import Shard, TokenManifest, token_schema
 from varscale.locations import Location
@@ -62,7 +62,7 @@ def _batch(path: Path, shard: Shard, wanted: pa.Schema, problems: Problems) -> p
         for name in wanted.names:  # before any value is looked at: damaged offsets point anywhere
             batch[name].validate(full=True)
     except UNREADABLE as error:
-        unreadable(shard, "Arrow IPC", error, problems)
+        note_unreadable(shard, "Arrow IPC", error, problems)
         return None
     values = batch["tokens"].values.buffers()[1]
     if not mapped.address <= values.address < mapped.address + mapped.size:

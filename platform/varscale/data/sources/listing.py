@@ -1,4 +1,4 @@
-"""What a source lists: one row an image, ordered, checked and digested; its bytes come from a reader of its kind."""
+"""What a source lists: one row per image, ordered, checked and digested; its bytes come from a reader of its kind."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def listed(place: Location, rows: pa.Table, classes: Sequence[str], notes: Seque
     if pc.count_distinct(rows["key"]).as_py() < rows.num_rows:
         counts = pc.value_counts(rows["key"]).to_pylist()
         twice = min(count["values"] for count in counts if count["counts"] > 1)
-        raise UserError(f"{place}: '{twice}' is there more than once; wanted one image a name")
+        raise UserError(f"{place}: '{twice}' is there more than once; wanted one image per name")
     rows = rows.select(COLUMNS + [name for name in rows.column_names if name not in COLUMNS])
     rank = pc.index_in(rows["split"], value_set=pa.array(SPLITS))
     order = pc.sort_indices(rows.append_column("rank", rank), [("rank", "ascending"), ("key", "ascending")])

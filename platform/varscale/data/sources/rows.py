@@ -127,7 +127,7 @@ class RowReader:
 
 
 def check_digest(place: Location, sha256: str) -> None:
-    """Read a file through and compare its digest, once a process.
+    """Read a file through and compare its digest, once per process.
 
     Raises:
         UserError: it is another.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from varscale.data.opening import check_labels, parquet_file
 from varscale.data.schema import SPLITS, Shard, read_image_manifest
+from varscale.data.shard_opening import as_image_shard, check_labels
 from varscale.data.sources.listing import Source, listed
 from varscale.data.sources.reading import in_order, read_threads
 from varscale.data.sources.rows import RowReader, damage_named, row_sizes
@@ -41,7 +41,7 @@ def _rows(place: Location, number: int, split: str, shard: Shard, classes: int) 
     if place.size() != shard.bytes:
         raise UserError(f"{place}: damaged: {place.size()} bytes; wanted the manifest's {shard.bytes}")
     with place.open() as stream:
-        parquet = parquet_file(stream, place, shard)
+        parquet = as_image_shard(stream, place, shard)
         with damage_named(place, "keys or labels: damaged"):
             table = parquet.read(columns=["key", "label"])
         sizes = row_sizes(parquet.metadata, "image", place)

@@ -44,18 +44,18 @@ def overlapping(shards: tuple[Shard, ...], start: int, stop: int) -> tuple[tuple
 
 
 def read_columns(local: LocalShards, shards: Sequence[Shard], columns: list[str]) -> list[pa.Table]:
-    """These columns of image shards, a table a shard.
+    """These columns of image shards, one table per shard.
 
     Raises:
         UserError: a shard is missing, cut short, damaged, of another schema, or has gaps in a column.
     """
 
     def read(shard: Shard) -> pa.Table:
-        place, file = local.place(shard), open_parquet(local, shard)
+        place, file = local.place(shard), open_image_shard(local, shard)
         try:
             table = file.read(columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
-            raise unreadable(f"{place}: rows 0-{shard.rows - 1}", error) from error
+            raise read_failure(f"{place}: rows 0-{shard.rows - 1}", error) from error
         for name in columns:
             if table[name].null_count:
                 raise UserError(f"{place}: column '{name}' has gaps; wanted a value in every row")
@@ -65,21 +65,21 @@ def read_columns(local: LocalShards, shards: Sequence[Shard], columns: list[str]
         return list(pool.map(read, shards))
 
 
-def open_parquet(local: LocalShards, shard: Shard) -> pq.ParquetFile:
+def open_image_shard(local: LocalShards, shard: Shard) -> pq.ParquetFile:
     """An image shard, opened and of the right schema.
 
     Raises:
         UserError: damaged, of another schema, or with other rows than the manifest says.
     """
-    return parquet_file(str(local.path(shard)), local.place(shard), shard)
+    return as_image_shard(str(local.path(shard)), local.place(shard), shard)
 
 
-def parquet_file(source: str | pa.NativeFile, place: Location, shard: Shard) -> pq.ParquetFile:
-    """:func:`open_parquet` of a path or a stream; ``place`` stands in messages."""
+def as_image_shard(source: str | pa.NativeFile, place: Location, shard: Shard) -> pq.ParquetFile:
+    """:func:`open_image_shard` of a path or a stream; ``place`` stands in messages."""
     try:
         file = pq.ParquetFile(source, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(str(place), error) from error
+        raise read_failure(str(place), error) from error
     if not file.schema_arrow.equals(IMAGE_SCHEMA):
         raise UserError(f"{place}: columns are {named(file.schema_arrow)}; wanted {named(IMAGE_SCHEMA)}")
     if file.metadata.num_rows != shard.rows:
@@ -106,7 +106,7 @@ def named(schema: pa.Schema) -> str:
     return "{" + ", ".join(f"{field.name}: {field.type}" for field in schema) + "}"
 
 
-def unreadable(where: str, error: Exception) -> UserError | EnvironmentalError:
+def read_failure(where: str, error: Exception) -> UserError | EnvironmentalError:
     """What to raise for a failed read: the system's own failures have a number, all others are the file's."""
     if isinstance(error, OSError) and error.errno is not None:
         return EnvironmentalError(f"{where}: {error}")
