@@ -19,6 +19,7 @@ from crafted import image_manifest, shard, token_manifest
 
 from varscale.data.batches import TokenBatches
 from varscale.data.loader import ImageShards, TokenShards, check_sides
+from varscale.data.manifests import ImageSet
 from varscale.data.schema import (
     IMAGE_SCHEMA,
     Shard,
@@ -340,6 +341,6 @@ def test_other_image_shards_are_refused(tmp_path: Path) -> None:
 
 
 def test_images_that_are_too_small_are_named(images: Path) -> None:
-    check_sides(images, "train", 100)
+    check_sides(ImageSet.read(images), "train", 100)
     with pytest.raises(UserError, match="'image0' is 100 px wide or high; wanted at least 101 px"):
-        check_sides(images, "train", 101)
+        check_sides(ImageSet.read(images), "train", 101)

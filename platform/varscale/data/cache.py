@@ -1,4 +1,4 @@
-"""Shards of object storage on this machine: copied once per node, checked while copied, the least recently used dropped.
+"""Shards of object storage on this machine: copied once per node, checked meanwhile, the least recently used dropped.
 
 The folder is ``$VARSCALE_CACHE``, by default ``~/.cache/varscale``. A copy goes by the sha256 of its content, so it is
 what the manifest says or not there, and data sets that share a shard share the copy. Ranks of one node wait for each
