@@ -1,8 +1,8 @@
 """lawfit: fit scaling laws to the records of runs and say how far they can be trusted.
 
-The path: `load` (a table, MLflow) -> `fit`, `bootstrap`, or a frontier or isoFLOP slices -> `forecast`, `compare`,
-`next_runs`, `what_if`. A study of varscale: `load_study` -> `fit_study` -> `figures`, `report`, which are imported
-where they are needed, so that `import lawfit` stays light.
+`load` (a table, MLflow) -> `fit`, `bootstrap`, or a frontier or isoFLOP slices -> `forecast`, `compare`, `next_runs`,
+`what_if`. A study of varscale: `load_study` -> `fit_study` -> `pictures.study`, `report.page`, which are imported where
+they are needed, so that `import lawfit` stays light. docs/LAWFIT.md has a line for each name.
 """
 
 from lawfit.approaches.allocation import Allocation, by_frontier, by_isoflop, by_surface, cross_check

@@ -1,4 +1,4 @@
-"""The command line, for people with a CSV: one verb a question; heavy imports wait until a verb runs.
+"""The command line, for people with a CSV: one verb per question.
 
 DATA is a .csv or .parquet file, or MLflow runs: URI#EXPERIMENT, or an experiment's name with --tracking-uri.
 Columns are named or computed ('6*n_params*tokens'). Results go to standard output, with --json as strict JSON;
@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
+from lawfit.command import budget_verbs, law_verbs
+from lawfit.command.input import ColumnNames, Options, RecordsSource
+from lawfit.errors import RecordError, TrackingError
 from lawfit.forms.catalogue import FORMS, simple
+from lawfit.questions.study_laws import fit_study
+from lawfit.records.study import load_study
+from lawfit.records.table import address
 
 app = typer.Typer(
     help="Fit scaling laws to a table or to MLflow runs and say how far they can be trusted.\n\n"
@@ -72,9 +78,6 @@ def fit(
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """Fit one law: parameters, intervals, objective, certificate, and what other objectives would say."""
-    from lawfit.command import law_verbs
-    from lawfit.command.input import ColumnNames, Options, RecordsSource
-
     source = RecordsSource(data, tracking_uri, parent, query, filter_)
     columns = ColumnNames(y=y, x=x, n=n, d=d, run=run, u=u)
     options = Options(form, loss, delta, space, level, replicates, seed)
@@ -93,9 +96,6 @@ def isoflop(
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """N*(C) and D*(C) from slices of equal compute; slices without a bracketed minimum are named."""
-    from lawfit.command import budget_verbs
-    from lawfit.command.input import RecordsSource
-
     source = RecordsSource(data, tracking_uri, parent, query, filter_)
     _print(budget_verbs.isoflop(source, x, y, budget, d, estimator, seed_sd, at, level, seed), json, figure)
 
@@ -110,9 +110,6 @@ def frontier(
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """The lowest loss for each compute from training curves: L(C), N*(C), D*(C), by a named definition."""
-    from lawfit.command import budget_verbs
-    from lawfit.command.input import RecordsSource
-
     source = RecordsSource(data, tracking_uri, parent, query, filter_, curves=True)
     _print(budget_verbs.frontier(source, x, y, run, n, d, method, level, replicates, seed), json, figure)
 
@@ -128,9 +125,6 @@ def forecast(
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """y of a larger run with its interval, and what the same method would have said about the known runs."""
-    from lawfit.command import law_verbs
-    from lawfit.command.input import ColumnNames, Options, RecordsSource
-
     source = RecordsSource(data, tracking_uri, parent, query, filter_)
     columns = ColumnNames(y=y, x=x, n=n, d=d, run=run)
     options = Options(form, loss, delta, space, level)
@@ -146,9 +140,6 @@ def compare(
     level: Level = 0.95, replicates: Replicates = 4000, seed: Seed = 0, tracking_uri: Uri = None,
 ) -> None:  # fmt: skip
     """Do two studies scale differently? Difference of each parameter, its interval and p."""
-    from lawfit.command import law_verbs
-    from lawfit.command.input import ColumnNames, Options, RecordsSource
-
     sources = [RecordsSource(data, tracking_uri, None, "", filter_) for data in (first, second)]
     columns = ColumnNames(y=y, x=x, n=n, d=d, run=run)
     options = Options(form, loss, delta, space, level, replicates, seed)
@@ -168,9 +159,6 @@ def next_runs(
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """Which affordable runs would narrow a forecast most per FLOP."""
-    from lawfit.command import law_verbs
-    from lawfit.command.input import ColumnNames, Options, RecordsSource
-
     source = RecordsSource(data, tracking_uri, parent, query, filter_)
     columns = ColumnNames(y=y, x=x, n=n, d=d, run=run)
     options = Options(form, loss, delta, space, level)
@@ -187,9 +175,6 @@ def what_if(
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """What a target takes: compute for a law in compute or in N and D, else whatever x is."""
-    from lawfit.command import law_verbs
-    from lawfit.command.input import ColumnNames, Options, RecordsSource
-
     source = RecordsSource(data, tracking_uri, parent, query, filter_)
     columns = ColumnNames(y=y, x=x, n=n, d=d, run=run)
     options = Options(form, loss, delta, space, level, replicates, seed)
@@ -204,9 +189,6 @@ def report(
     replicates: Replicates = 1000, seed: Seed = 0, parent: Parent = None, tracking_uri: Uri = None,
 ) -> None:  # fmt: skip
     """Laws, figures and one HTML file of a study that varscale recorded."""
-    from lawfit.questions.study_laws import fit_study
-    from lawfit.records.study import load_study
-    from lawfit.records.table import address
     from lawfit.report.page import write_report
 
     uri, name = address(study, tracking_uri)
@@ -218,11 +200,9 @@ def report(
     print(write_report(records, results, out, samples={}, extra={}, pictures={}))
 
 
-def _print(answer: Any, as_json: bool, figure: Path | None = None) -> None:
-    from lawfit.command.law_verbs import strict_json
-
-    print(strict_json(answer) if as_json else "\n".join(answer.lines))
-    if figure:
+def _print(answer: law_verbs.Answer, as_json: bool, figure: Path | None = None) -> None:
+    print(law_verbs.strict_json(answer) if as_json else "\n".join(answer.lines))
+    if figure and answer.draw:
         from lawfit.pictures.style import save
 
         print(save(answer.draw(), figure), file=sys.stderr)
@@ -232,8 +212,6 @@ def main() -> None:
     """Run the command line; errors are one line, without a traceback unless --debug."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    from lawfit.errors import RecordError, TrackingError
-
     try:
         sys.exit(app(arguments, standalone_mode=False))
     except TyperException as mistyped:  # an unknown option, a value out of range; the help where nothing was given

@@ -1,4 +1,4 @@
-"""How well a law predicts what it has not seen: the largest run held out, and rolling forward.
+"""How well a law predicts what it has not seen: each size from the smaller ones.
 
 Fits here get the same options as the fit that they judge.
 """
@@ -33,41 +33,26 @@ class RollStep:
     error: float
 
 
-def hold_out_largest(
-    x: X, y: ArrayLike, form: str | Sequence[str], *, by: ArrayLike | None = None, **options: Any
-) -> float:
-    """Signed relative error, predicted/actual - 1, at the largest runs from a fit of all below.
-
-    by [n]: what makes a run large, by default x; a form of several variables needs it, FLOPs for instance.
-    Several runs at the largest (seeds) count as their geometric mean. options: those of `fit`. Raises
-    RecordError when too few points are left.
-    """
-    columns, y, size = _columns(x, y, by)
-    return _step(columns, y, size, float(size.max()), form, options).error
-
-
 def roll_forward(
     x: X, y: ArrayLike, form: str | Sequence[str], *, by: ArrayLike | None = None, **options: Any
 ) -> tuple[RollStep, ...]:
-    """The same at each size in turn, from all smaller ones, as long as these suffice for a fit.
+    """The runs of each size predicted from all smaller ones, as long as these suffice for a fit; the last step holds
+    out the largest.
 
-    by [n], options: as for `hold_out_largest`. Raises RecordError when no size has enough smaller ones.
+    by [n]: what makes a run large, by default x; a form of several variables needs it, FLOPs for instance.
+    Several runs of one size (seeds) count as their geometric mean. options: those of `fit`. Raises RecordError
+    without `by` for several variables, and when no size has enough smaller ones.
     """
-    columns, y, size = _columns(x, y, by)
+    columns, y = as_columns(x), np.asarray(y, float)
+    if by is None and len(columns) > 1:
+        raise RecordError(f"x has {', '.join(columns)}: say by what a run is large (by=...)")
+    size = next(iter(columns.values())) if by is None else np.asarray(by, float)
     sizes = np.unique(size)
     # Rolling begins where every form that is asked for has its points.
     enough = [at for at in sizes if _suffices(columns, size < at, form)]
     if not enough:
         raise RecordError(f"{len(sizes)} sizes: rolling forward needs one more than a fit does")
     return tuple(_step(columns, y, size, float(at), form, options) for at in enough)
-
-
-def _columns(x: X, y: ArrayLike, by: ArrayLike | None) -> tuple[dict[str, Array], Array, Array]:
-    columns = as_columns(x)
-    if by is None and len(columns) > 1:
-        raise RecordError(f"x has {', '.join(columns)}: say by what a run is large (by=...)")
-    size = next(iter(columns.values())) if by is None else np.asarray(by, float)
-    return columns, np.asarray(y, float), size
 
 
 def _step(

@@ -1,1 +1,4 @@
-"""Figures, drawn from results alone."""
+"""Figures, drawn from results alone, in one `style`.
+
+`laws`, `curves`, `isoflop` and `corner` draw what any table gives, `study` what `fit_study` found.
+"""

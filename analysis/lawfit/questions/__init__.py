@@ -1,1 +1,1 @@
-"""What people ask of fitted laws: forecasts, comparisons, the next runs, the laws of a study."""
+"""What people ask of fitted laws: `forecast`, `compare`, `next_runs`, and the laws of a study (`study_laws`)."""

@@ -1,1 +1,1 @@
-"""The report of a study as one HTML page."""
+"""The report of a study as one HTML page: `page` writes it, `law_section` puts a law into words."""
