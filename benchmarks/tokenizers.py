@@ -28,10 +28,9 @@ def row(study: TokenizerStudy, uri: str) -> tuple[str, ...] | None:
         print(error, file=sys.stderr)
         return None
     tokens = sum(side * side for side in study.model.patch_nums)
-    figures = (last[schema.VAL + name] for name in (schema.PSNR, schema.SSIM, schema.CODES_USED))
-    psnr, ssim, used = figures
-    minutes = last[schema.CPU_SECONDS] / 60
-    return (study.name, f"{tokens} × {study.model.vocab_size}", f"{study.recipe.steps:,}", f"{minutes:.1f}",
+    psnr, ssim, used = (last[schema.VAL + name] for name in (schema.PSNR, schema.SSIM, schema.CODES_USED))
+    minutes = last.get(schema.CPU_SECONDS, float("nan")) / 60
+    return (study.name, f"{tokens} × {study.model.vocab_size}", f"{int(last['recipe.steps']):,}", f"{minutes:.1f}",
             f"{psnr:.2f}", f"{ssim:.3f}", f"{used:.1f} %")  # fmt: skip
 
 
