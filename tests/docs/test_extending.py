@@ -78,10 +78,10 @@ def run(block: Block, copy: Path) -> str:
 
 
 def check_stated(stated: str, printed: str) -> None:
-    """Each stated line is in a printed one, in order; … stands for anything."""
+    """Each stated line is in a printed one, in order; … stands for anything, and for the spaces beside it."""
     printed_lines = iter(printed.splitlines())
     for line in stated.splitlines():
-        wanted = re.compile(".*".join(re.escape(part) for part in line.split("…")))
+        wanted = re.compile(".*".join(re.escape(part) for part in re.split(r"\s*…\s*", line)))
         assert any(wanted.search(found) for found in printed_lines), f"not printed (in order): {line}\n{printed}"
 
 
