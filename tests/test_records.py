@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -13,8 +15,9 @@ import ray
 
 from lawfit.records import schema
 from varscale.errors import EnvironmentalError
+from varscale.logs import LOGGER, log_to_user
 from varscale.ray_session import connected
-from varscale.records import NAMESPACE, Records, recording
+from varscale.records import NAMESPACE, Records, recording, report_warnings
 from varscale.study.watch import Ticker
 from varscale.tracking import Progress, find_study
 
@@ -44,22 +47,41 @@ def uri(store: Path) -> str:
     return f"sqlite:///{store}/mlflow.db"
 
 
-def work(records: Records, run: str) -> None:
-    records.log(run, 7, {schema.TRAIN_LOSS: 2.5})
-    records.notice(run, "starting again")
+def work(records: Records, run: str, times: int) -> None:
+    report_warnings(records, run)
+    log = logging.getLogger("varscale.train.resume")
+    for _ in range(times):
+        records.log(run, 7, {schema.TRAIN_LOSS: 2.5})
+        log.info("rank %d of %d", 0, times)
+        log.warning("its checkpoint %s: starting again", "is not whole")
     records.flush()
 
 
-def test_a_worker_records_and_is_heard_once(records, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_workers_warn_of_is_heard_once_and_all_they_log_is_in_ray_s_files(
+    records, capsys: pytest.CaptureFixture[str]
+) -> None:
     client, store = records
     run = client.open_cell(client.open_study("key", "study/one", {}, {}), "cell", "d1-s0", {}, {})
     with Ticker(client, lambda: None):
-        ray.get(ray.remote(num_cpus=1)(work).remote(client, run))
-    assert capsys.readouterr().err == "d1-s0: starting again\n"
+        ray.get([ray.remote(num_cpus=1)(work).remote(client, run, times) for times in (2, 3)])
+    assert capsys.readouterr().err == "d1-s0: its checkpoint is not whole: starting again\n"
     assert client.notices() == []
     kept = mlflow.MlflowClient(uri(store)).get_run(run)
     assert kept.data.metrics == {schema.TRAIN_LOSS: 2.5}
-    assert kept.data.tags[schema.TAG_NOTICE] == "starting again"
+    assert kept.data.tags[schema.TAG_NOTICE] == "its checkpoint is not whole: starting again"
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    lines = "".join(path.read_text() for path in (session / "logs").glob("worker-*.err"))
+    assert len(re.findall(r"^20\d\d-.* INFO varscale\.train\.resume: rank 0 of 3$", lines, re.MULTILINE)) == 3
+    assert lines.count(" WARNING varscale.train.resume: its checkpoint is not whole: starting again") == 5
+
+
+def test_a_driver_logs_to_its_user_without_ornament(capsys: pytest.CaptureFixture[str]) -> None:
+    kept = LOGGER.handlers, LOGGER.level, LOGGER.propagate
+    log_to_user()
+    logging.getLogger("varscale.study.run").info("%d sizes", 6)
+    logging.getLogger("varscale.study.run").debug("unheard")
+    LOGGER.handlers, LOGGER.level, LOGGER.propagate = kept
+    assert capsys.readouterr().err == "6 sizes\n"
 
 
 def test_another_process_finds_the_records_of_a_store_by_name(records) -> None:

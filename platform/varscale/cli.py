@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from varscale.errors import EnvironmentalError, UserError
+from varscale.logs import log_to_user
 
 app = typer.Typer(
     help="Find out how a VAR image generator scales before you spend the money.\n\n"
@@ -407,6 +408,7 @@ def _debug() -> bool:
 
 def main(command: Callable[..., Any] = app) -> None:
     """Run the command line; errors meant for users become one line on stderr and their exit code."""
+    log_to_user()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         sys.exit(command(arguments, standalone_mode=False))

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from varscale.errors import EnvironmentalError
+from varscale.logs import WORKER_SETUP
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -44,7 +45,7 @@ def connected(debug: bool = False) -> Iterator[None]:
     scratch = None if address else _scratch_folder()
     try:
         if scratch is None:
-            ray.init(address=address, runtime_env={"env_vars": settings}, **common)
+            ray.init(address=address, runtime_env={"env_vars": settings, **WORKER_SETUP}, **common)
         else:
             port = _free_port()
             # Trainers ask the state API about their controller; without this address they search for a cluster, and
@@ -55,7 +56,7 @@ def connected(debug: bool = False) -> Iterator[None]:
                 _temp_dir=str(scratch),
                 dashboard_host="127.0.0.1",
                 dashboard_port=port,
-                runtime_env={"env_vars": env},
+                runtime_env={"env_vars": env, **WORKER_SETUP},
                 **common,
             )
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:

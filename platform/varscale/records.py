@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from varscale.errors import EnvironmentalError
+from varscale.logs import LOGGER
 from varscale.tracking import Recorder
 
 NAMESPACE = "varscale"
@@ -71,6 +73,22 @@ class Records:
     log = _sends(Recorder.log)
     tag = _sends(Recorder.tag)
     notice = _sends(Recorder.notice)
+
+
+class _ToUser(logging.Handler):
+    """Hands lines to the records as notices of a run."""
+
+    def __init__(self, records: Records, run_id: str) -> None:
+        super().__init__(logging.WARNING)
+        self._records, self._run_id = records, run_id
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.notice(self._run_id, self.format(record))
+
+
+def report_warnings(records: Records, run_id: str) -> None:
+    """From now on the warnings of this process reach the user, as notices of the run that it works for."""
+    LOGGER.handlers = [*(each for each in LOGGER.handlers if not isinstance(each, _ToUser)), _ToUser(records, run_id)]
 
 
 @contextmanager

@@ -99,6 +99,7 @@ class Recorder:
         self._names: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         self._notices: list[str] = []
+        self._noticed: set[str] = set()
 
     def open_study(
         self, study_key: str, name: str, params: dict[str, Any], tags: dict[str, str], former_key: str = ""
@@ -234,12 +235,15 @@ class Recorder:
         return dict(self._failures)
 
     def notice(self, run_id: str, text: str) -> None:
-        """Something the user should hear of an open run: kept as its tag, and told once, see :meth:`notices`."""
-        self.tag(run_id, schema.TAG_NOTICE, text)
-        self._notices.append(f"{self._names[run_id]}: {text}")
+        """Something the user should hear of a run: kept as its tag, told once however many workers say it."""
+        line = f"{self._names.get(run_id, run_id)}: {text}"
+        if line not in self._noticed:
+            self.tag(run_id, schema.TAG_NOTICE, text)
+            self._noticed.add(line)
+            self._notices.append(line)
 
     def notices(self) -> list[str]:
-        """Notices since this was last asked, each with its run's name."""
+        """What the user should hear and was not told yet, a line each with its run's name."""
         told, self._notices = self._notices, []
         return told
 
