@@ -1,6 +1,6 @@
 """The command line, for people with a CSV: one verb per question.
 
-DATA is a .csv or .parquet file, or MLflow runs: URI#EXPERIMENT, or an experiment's name with --tracking-uri.
+DATA is a .csv, .tsv or .parquet file, or MLflow runs: URI#EXPERIMENT, or an experiment's name with --tracking-uri.
 Columns are named or computed ('6*n_params*tokens'). Results go to standard output, with --json as strict JSON;
 errors are one line on standard error, exit code 2 for wrong input and 1 when a tracking server is away.
 """
@@ -24,7 +24,7 @@ from lawfit.records.table import address
 
 app = typer.Typer(
     help="Fit scaling laws to a table or to MLflow runs and say how far they can be trusted.\n\n"
-    "DATA is a .csv or .parquet file, URI#EXPERIMENT, or an experiment with --tracking-uri. Columns are named or"
+    "DATA is a .csv, .tsv or .parquet file, URI#EXPERIMENT, or an experiment with --tracking-uri. Columns are named or"
     " computed, such as '6*n_params*tokens'; --filter keeps rows, such as 'keep == 1'. With --debug, errors come"
     " with their traceback.",
     no_args_is_help=True,

@@ -7,7 +7,8 @@ in millions, a loss in bits, a run twice) stops here with a RecordError of one l
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,14 @@ import pandas as pd
 from lawfit.arrays import Array
 from lawfit.errors import RecordError
 from lawfit.records import mlflow_runs
+from lawfit.records.delimited import COMPRESSED, DECIMAL_COMMA, DELIMITED, kind_of, read_delimited
 from lawfit.records.expressions import evaluate, matching, quoted, unknown_column
 from lawfit.records.units import check_units
 
-READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    **dict.fromkeys(DELIMITED, read_delimited), ".parquet": pd.read_parquet
+}  # fmt: skip
+KINDS = ".csv, .tsv (also .gz) or .parquet"
 
 
 def load(
@@ -34,24 +39,24 @@ def load(
 ) -> pd.DataFrame:
     """Records as one frame, checked, one row per point.
 
-    source: a frame, a `.csv` or `.parquet` file, or MLflow runs: "URI#experiment" or, with `tracking_uri` (else
-    the environment's MLFLOW_TRACKING_URI), the experiment's name. parent: only the children of this run; for a
-    study of varscale the newest parent is the default. query: further condition in MLflow's filter language.
-    curves: one row per recorded step instead of one per finished run, NaN for metrics not recorded there. columns:
-    canonical name -> column or expression, {"n_params": "1e6*params_M", "loss": "log(perplexity)"}; these are
-    taken as meant, their unit is not judged. where: rows to keep, "keep == 1".
+    source: a frame, a `.csv` or `.tsv` (also `.gz`) or `.parquet` file, or MLflow runs: "URI#experiment" or, with
+    `tracking_uri` (else the environment's MLFLOW_TRACKING_URI), the experiment's name. parent: only the children of
+    this run; for a study of varscale the newest parent is the default. query: further condition in MLflow's filter
+    language. curves: one row per recorded step instead of one per finished run, NaN for metrics not recorded there.
+    columns: canonical name -> column or expression, {"n_params": "1e6*params_M", "loss": "log(perplexity)"}; these
+    are taken as meant, their unit is not judged. where: rows to keep, "keep == 1".
 
     Canonical columns, where the source has them: n_params, tokens, flops (FLOPs of the training, see
     `flop_conventions`), loss (nats per token), fid, seed, run (name), run_id, study, step, schedule_complete (whether a
     row is the end of its schedule); all other columns keep their name. `frame.attrs` has "source" and, for
-    MLflow, "left_out": (run, state) of the runs that did not finish.
+    MLflow, "left_out": (run, state) of the runs that did not finish; of text, "notes": what its reading assumed.
 
     Raises RecordError for a missing file, column or run, a number in the wrong unit, a run recorded twice;
     TrackingError when MLflow does not answer.
     """
     if isinstance(source, pd.DataFrame):
-        frame, name = source.reset_index(drop=True), "frame"
-    elif (path := Path(source)).suffix in READERS:
+        frame, name = _checked_names(source.reset_index(drop=True), "frame"), "frame"
+    elif kind_of(path := Path(source)) in READERS:
         frame, name = _read_table(path), str(source)
     else:
         uri, experiment = address(str(source), tracking_uri)
@@ -80,7 +85,7 @@ def points(frame: pd.DataFrame, **roles: str) -> pd.DataFrame:
 
 
 def load_table(source: str | Path | pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a CSV file, a Parquet file or a frame and check `columns`: there, numeric, positive and finite.
+    """Read a file of one of `READERS` or a frame and check `columns`: there, numeric, positive and finite.
 
     Raises RecordError naming the column and the row (the first data row is 0).
     """
@@ -93,10 +98,15 @@ def load_table(source: str | Path | pd.DataFrame, columns: Sequence[str]) -> pd.
 
 def _positive(values: pd.Series, name: str, recorded: bool) -> Array:
     """values as floats. recorded: `name` is a column, not an expression."""
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(float, na_value=np.nan)
     bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))
     if bad.size:
         found, kept = values.tolist()[bad[0]], quoted(name) if recorded else name
+        if isinstance(found, str) and DECIMAL_COMMA.fullmatch(found):
+            raise RecordError(
+                f"row {values.index[bad[0]]}, column {name!r}: {found!r} holds a comma: write numbers with a decimal "
+                "point and thousands together"
+            )
         raise RecordError(
             f"row {values.index[bad[0]]}, column {name!r}: {found!r} is not a positive, finite number"
             f" ({bad.size} such row{'s' if bad.size > 1 else ''}; leave them out with a filter such as '{kept} > 0')"
@@ -105,17 +115,40 @@ def _positive(values: pd.Series, name: str, recorded: bool) -> Array:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    if path.suffix not in READERS:
-        raise RecordError(f"{path}: unknown kind of table {path.suffix!r}, expected {' or '.join(READERS)}")
+    kind = kind_of(path)
+    if kind not in READERS:
+        raise RecordError(f"{path}: unknown kind of table {path.suffix!r}, expected {KINDS}")
     if not path.is_file():
         raise RecordError(f"{path}: no such file")
+    if kind not in DELIMITED and path.name.lower().endswith(COMPRESSED):
+        raise RecordError(f"{path}: a {kind[1:]} table is compressed inside: decompress the file")
     try:
-        frame = READERS[path.suffix](path)
+        frame = READERS[kind](path)
+    except RecordError:
+        raise
     except (ValueError, OSError) as error:  # pandas' and pyarrow's errors are of these kinds
-        raise RecordError(f"{path}: not a readable {path.suffix[1:]} table: {str(error).splitlines()[0]}") from error
+        raise RecordError(f"{path}: not a readable {kind[1:]} table: {str(error).splitlines()[0]}") from error
     if frame.empty:
         raise RecordError(f"{path}: the table has no rows")
-    return frame
+    return _checked_names(frame, str(path))
+
+
+def _checked_names(frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    """The frame with decimals as floats. RecordError for a name that is there twice."""
+    if len(again := frame.columns[frame.columns.duplicated()]):
+        raise RecordError(f"{source}: two columns are named {again[0]!r}: rename one")
+    decimals = [name for name in frame if _is_decimal(frame[name])]
+    return frame.astype(dict.fromkeys(decimals, float)) if decimals else frame
+
+
+def _is_decimal(values: pd.Series) -> bool:
+    """Whether a column holds exact decimals, as Parquet's decimal128 and 256 are read."""
+    if isinstance(values.dtype, pd.ArrowDtype):
+        return "decimal" in str(values.dtype)
+    if values.dtype != object:
+        return False
+    known = values.dropna()
+    return len(known) > 0 and all(isinstance(value, Decimal) for value in known)
 
 
 def address(source: str, tracking_uri: str | None) -> tuple[str, str]:
@@ -129,7 +162,7 @@ def address(source: str, tracking_uri: str | None) -> tuple[str, str]:
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
         raise RecordError(
-            f"{source!r} is neither a {' or '.join(READERS)} file nor URI#EXPERIMENT; for an experiment's name alone"
+            f"{source!r} is neither a {KINDS} file nor URI#EXPERIMENT; for an experiment's name alone"
             " give the tracking URI"
         )
     return uri, source

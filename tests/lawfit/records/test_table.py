@@ -92,7 +92,7 @@ def test_what_is_no_source_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     for source, message in (
         (tmp_path / "none.csv", "no such file"), (tmp_path / "empty.csv", "has no rows"),
         (tmp_path / "bad.parquet", "not a readable parquet table"),
-        ("runs.xlsx", "neither a .csv or .parquet file nor URI#"),
+        ("runs.xlsx", "neither a .csv, .tsv .also .gz. or .parquet file nor URI#"),
     ):  # fmt: skip
         with pytest.raises(RecordError, match=message):
             load(source)
@@ -252,5 +252,5 @@ def test_a_missing_column_or_file_is_named(tmp_path: Path) -> None:
         load_table(pd.DataFrame({"n": [1]}), ["loss"])
     with pytest.raises(RecordError, match="no such file"):
         load_table(tmp_path / "none.csv", ["n"])
-    with pytest.raises(RecordError, match=r"unknown kind of table '.xlsx', expected .csv or .parquet"):
+    with pytest.raises(RecordError, match=r"unknown kind of table '.xlsx', expected .csv, .tsv"):
         load_table(tmp_path / "t.xlsx", ["n"])
