@@ -43,15 +43,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print strict JSON.")]
 Level = Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")]
 Seed = Annotated[int, typer.Option(help="Seed of resampling.")]
 Replicates = Annotated[int, typer.Option(min=50, help="Bootstrap resamples.")]
-Form = Annotated[str, typer.Option(help=f"{', '.join(('auto', *FORMS))}.")]
-X = Annotated[str | None, typer.Option("--x", help="Variable of a form of one variable.")]
-N = Annotated[str | None, typer.Option("--n", help="Parameters, of a form in N and D.")]
-D = Annotated[str | None, typer.Option("--d", help="Training tokens, of a form in N and D.")]
-U = Annotated[str | None, typer.Option("--u", help="Unique tokens among those of --d, where tokens are repeated.")]
-Y = Annotated[str, typer.Option("--y", help="What is fitted: loss in nats, FID, …")]
-Run = Annotated[str | None, typer.Option(help="Labels of runs: points of one run are drawn together.")]
-Loss = Annotated[str, typer.Option("--loss", help="Of the residuals: squared, huber or lad.")]
-Delta = Annotated[float | None, typer.Option(help="Where Huber's loss turns linear, in log y.")]
+Form = Annotated[str, typer.Option(help=f"Form of the law: {', '.join(('auto', *FORMS))}.")]
+X = Annotated[str | None, typer.Option("--x", help="Column of the variable, for a form of one variable.")]
+N = Annotated[str | None, typer.Option("--n", help="Column of parameters, for a form in N and D.")]
+D = Annotated[str | None, typer.Option("--d", help="Column of training tokens, for a form in N and D.")]
+U = Annotated[str | None, typer.Option("--u", help="Column of the unique tokens in --d, where tokens repeat.")]
+Y = Annotated[str, typer.Option("--y", help="Column that is fitted: loss in nats, FID, …")]
+Run = Annotated[str | None, typer.Option(help="Column of run labels: points of one run are drawn together.")]
+Loss = Annotated[str, typer.Option("--loss", help="Loss of the residuals: squared, huber or lad.")]
+Delta = Annotated[float | None, typer.Option(help="Residual of log y at which Huber's loss turns linear.")]
 
 
 def _picture(path: Path | None) -> Path | None:
@@ -66,7 +66,7 @@ def _picture(path: Path | None) -> Path | None:
 Figure = Annotated[
     Path | None, typer.Option("--figure", help="Write the picture: .png, .svg or .pdf.", callback=_picture)
 ]
-Space = Annotated[str, typer.Option(help="Residuals in log y, or linear.")]
+Space = Annotated[str, typer.Option(help="Residuals of log y (log) or of y (linear).")]
 
 
 @app.command()
@@ -89,7 +89,7 @@ def isoflop(
     data: Data, x: Annotated[str, typer.Option("--x", help="Model size N.")] = "n_params", y: Y = "loss",
     budget: Annotated[str, typer.Option(help="The planned compute that runs of one slice share, FLOPs.")] = "flops",
     d: D = None,
-    estimator: Annotated[str, typer.Option(help="auto, akima, parabola or surface.")] = "auto",
+    estimator: Annotated[str, typer.Option(help="Estimator of the minima: auto, akima, parabola or surface.")] = "auto",
     seed_sd: Annotated[float, typer.Option(min=0, help="Spread of the loss between seeds, nats.")] = 0.002,
     at: Annotated[float | None, typer.Option(help="A further budget to split, FLOPs.")] = None,
     filter_: Filter = None, json: Json = False, figure: Figure = None, level: Level = 0.95, seed: Seed = 0,
@@ -103,8 +103,8 @@ def isoflop(
 @app.command()
 def frontier(
     data: Data, x: Annotated[str, typer.Option("--x", help="Compute, FLOPs.")] = "flops", y: Y = "loss",
-    run: Annotated[str, typer.Option(help="Labels of the runs.")] = "run", n: N = None, d: D = None,
-    method: Annotated[str, typer.Option(help="hull, binned or pareto.")] = "hull",
+    run: Annotated[str, typer.Option(help="Column of run labels.")] = "run", n: N = None, d: D = None,
+    method: Annotated[str, typer.Option(help="Definition of the frontier: hull, binned or pareto.")] = "hull",
     figure: Figure = None, filter_: Filter = None, json: Json = False,
     level: Level = 0.95, replicates: Replicates = 200, seed: Seed = 0,
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
@@ -117,7 +117,7 @@ def frontier(
 @app.command()
 def forecast(
     data: Data,
-    at: Annotated[str, typer.Option(help="Where: a number, or N=…,D=… for a form in N and D.")],
+    at: Annotated[str, typer.Option(help="Place to forecast: a number, or N=…,D=… for a form in N and D.")],
     form: Form = "auto", x: X = None, n: N = None, d: D = None, y: Y = "loss", run: Run = None,
     loss: Loss = "squared", delta: Delta = None, space: Space = "log",
     seed_sd: Annotated[float, typer.Option(min=0, help="Further spread between seeds, sd of log y.")] = 0.0,

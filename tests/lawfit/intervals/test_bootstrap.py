@@ -157,3 +157,11 @@ def test_what_would_give_intervals_without_width_is_refused(options: dict[str, o
     law = fit(x, 3 * x**-0.1 * np.exp(0.01 * np.random.default_rng(0).standard_normal(12)), "power")
     with pytest.raises(RecordError, match=re.escape(said)):
         bootstrap(law, **options)  # type: ignore[arg-type]
+
+
+def test_the_interval_of_a_floor_stops_at_zero_whatever_its_letter() -> None:
+    x = np.geomspace(1e5, 1e8, 14)
+    y = (0.05 + 0.5 * (x / 1e6) ** -0.3) * np.exp(0.01 * np.random.default_rng(3).standard_normal(14))
+    found = bootstrap(fit(x, y, "bnsl"), replicates=100)
+    assert found.fit.floor > 0
+    assert found.intervals["a"][0] == 0
