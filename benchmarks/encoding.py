@@ -44,13 +44,13 @@ from varscale.device import keep_freed_memory
 from varscale.locations import Location
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import load_model
-from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
 from varscale.plan.cells import Cell, Inputs, make_plan
 from varscale.spec.files import load_study
 from varscale.storage import sha256_file
 from varscale.train.cell import loop
-from varscale.train.engine import EngineSettings, ZeroEngine
+from varscale.train.engine import ZeroEngine
+from varscale.train.peers import Rank
 
 PHOTO, STORED = (500, 375), (384, 288)
 """Width and height as ImageNet has them, and with the shorter side as views want it."""
@@ -58,6 +58,7 @@ PHOTOS, DECODED = 64, 256
 """Pictures in a data set, and how many are decoded for one figure."""
 BATCH, CPUS = 16, 2
 RULE = ViewRule(256)
+ALONE = Rank(0, 1, torch.device("cpu"))
 EMOJI = ROOT / "studies" / "data" / "emoji32"
 
 
@@ -126,13 +127,13 @@ class Ready:
 
 def _steps(plan: Cell, fresh: EncodedBatches, tokenizer: VQVAE, first: int, steps: int) -> tuple[float, float]:
     keep_freed_memory()
-    place, engine = loop.Place(0, 1, torch.device("cpu")), _engine(plan)
+    engine = _engine(plan)
 
     def step(batches: loop.Batches, number: int) -> float:
         def loss(model, batch):
-            return loop._loss(model, tokenizer.quantize, *batch)
+            return plan.family.loss(model, tokenizer.quantize, *batch)
 
-        micro_batches = loop._micro_batches(plan, batches, number, place)
+        micro_batches = loop.micro_batches(plan.split(1), batches, number, ALONE)
         return seconds(lambda: engine.step(micro_batches, loss, 1e-4, 0.05))
 
     ready = Ready(fresh.take(first))
@@ -146,9 +147,7 @@ def _engine(plan: Cell) -> ZeroEngine:
     os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     torch.manual_seed(0)
-    model = VAR(plan.var)
-    init_weights(model, adaln_gamma=0.5)
-    engine = ZeroEngine(model, EngineSettings.of(plan), torch.device("cpu"))
+    engine = loop.new_engine(plan, plan.family.new_model(plan.shape, plan.optimizer, False), ALONE)
     engine.module.train()
     return engine
 

@@ -37,7 +37,6 @@ from varscale.locations import Location
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.vqvae import VQVAE
 from varscale.storage import sha256_file
-from varscale.train.cell.loop import _loss
 
 LENGTH, CODES, CLASSES = 680, 4096, 1000
 BATCH, BATCHES = 256, 300
@@ -169,7 +168,7 @@ def wait_share(folder: Path) -> tuple[float, float, float]:
         start = time.perf_counter()
         batch = batches.take(step)
         waited.append(time.perf_counter() - start)
-        engine.step([batch], lambda model, b: _loss(model, quantizer, *b), lr=1e-4, weight_decay=0.05)
+        engine.step([batch], lambda model, b: plan.family.loss(model, quantizer, *b), lr=1e-4, weight_decay=0.05)
         took.append(time.perf_counter() - start)
     alone = statistics.median(seconds(lambda s=s: batches._read(s)) for s in range(100))
     return statistics.median(took[1:]), statistics.mean(waited[1:]), alone

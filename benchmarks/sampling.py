@@ -83,7 +83,7 @@ def transformer(batch: int) -> tuple[float, float, float, int]:
     keep_freed_memory()
     torch.set_num_threads(2)
     torch.manual_seed(0)
-    model = VAR(cell(4, batch).var).eval()
+    model = VAR(cell(4, batch).shape).eval()
     init_weights(model, adaln_gamma=0.5, head=3.0)
     quantizer, labels = VQVAE(VQVAEConfig()).quantize, torch.arange(batch)
     rate = matrix_peak()
@@ -120,7 +120,7 @@ def main() -> None:
     rows = []
     for batch in (2, 8):
         plain, ours, rate, memory = in_fresh_process(transformer, batch)
-        flops = 2 * batch * forward_flops(cell(4, batch).var, allowed_pairs)
+        flops = 2 * batch * forward_flops(cell(4, batch).shape, allowed_pairs)
         rows.append((f"transformer, batch {batch}", f"{ours:.3f}", f"{plain / ours:.2f}", f"{flops / ours / rate:.0%}",
                      f"{memory / 2**20:.0f}", ""))  # fmt: skip
     base = None

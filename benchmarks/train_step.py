@@ -25,9 +25,8 @@ from record import print_table, recorded
 
 from varscale.device import keep_freed_memory
 from varscale.models import linear as linear_module
-from varscale.models.accounting import training_flops
 from varscale.models.scales import block_causal_mask
-from varscale.models.var import VAR, init_weights
+from varscale.models.var import VAR
 
 BATCH = 4
 STEPS = 15
@@ -82,8 +81,8 @@ def measure(case: Case) -> Measured:
     if "products" in case.plain:
         linear_module.WORTHWHILE = sys.maxsize
     torch.manual_seed(0)
-    tokens = torch.randint(0, 4096, (case.batch, plan.var.seq_len))
-    batch = (torch.randint(0, 1000, (case.batch,)), torch.randn(case.batch, plan.var.seq_len - 1, 32), tokens)
+    tokens = torch.randint(0, 4096, (case.batch, plan.shape.seq_len))
+    batch = (torch.randint(0, 1000, (case.batch,)), torch.randn(case.batch, plan.shape.seq_len - 1, 32), tokens)
     loss = _plain_loss if "loss" in case.plain else _loss
     step = functools.partial(engine.step, [batch], loss, lr=1e-4, weight_decay=0.05)
     first = seconds(step)
@@ -92,15 +91,15 @@ def measure(case: Case) -> Measured:
 
 
 def _engine(plan):
-    from varscale.train.engine import EngineSettings, ZeroEngine
+    from varscale.train.cell.loop import new_engine
+    from varscale.train.peers import Rank
 
     if not torch.distributed.is_initialized():
         os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
         torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     torch.manual_seed(0)
-    model = VAR(plan.var, checkpoint_blocks=plan.activation_checkpointing)
-    init_weights(model, adaln_gamma=0.5)
-    engine = ZeroEngine(model, EngineSettings.of(plan), torch.device("cpu"))
+    model = plan.family.new_model(plan.shape, plan.optimizer, plan.activation_checkpointing)
+    engine = new_engine(plan, model, Rank(0, 1, torch.device("cpu")))
     engine.module.train()
     return engine
 
@@ -136,7 +135,7 @@ def main(short: bool) -> None:
         found, plan = in_fresh_process(measure, case), cell(case.depth, case.batch, **case.engine)
         rate = case.batch / found.seconds
         base.setdefault(case.depth, rate)
-        of_peak = training_flops(plan.var, case.batch) / found.seconds / found.peak_rate
+        of_peak = case.batch * plan.costs.flops_per_image / found.seconds / found.peak_rate
         predicted = f"{plan.memory_bytes / 2**20:.0f}" if not case.plain else ""
         rows.append((
             case.name, f"{rate:.2f}", f"{rate / base[case.depth]:.2f}", f"{of_peak:.0%}",

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from varscale.train.peers import Place
+    from varscale.train.peers import Rank
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -47,19 +47,19 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
-def alone() -> Iterator[Place]:
+def alone() -> Iterator[Rank]:
     """A process group of one, for the whole session: DeepSpeed keeps hold of the first it sees."""
     import torch
     import torch.distributed as dist
 
-    from varscale.train.peers import Place
+    from varscale.train.peers import Rank
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
     dist.init_process_group("gloo", rank=0, world_size=1)
-    yield Place(0, 1, torch.device("cpu"))
+    yield Rank(0, 1, torch.device("cpu"))
     dist.destroy_process_group()
 
 

@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from varscale.data.ingest import IngestOptions
 from varscale.data.manifests import ImageSet
 from varscale.data.schema import ImageManifest
+from varscale.families import catalogue
+from varscale.families.var import VARFamily
 from varscale.identity import digest, facts, former_study_key, image_key, study_key
 from varscale.locations import Location
 from varscale.models.shapes import VARConfig, VQVAEConfig
@@ -34,6 +36,7 @@ PATCH_NUMS = (1, 2, 4, 8)
 M = TypeVar("M", bound=BaseModel)
 CHANGES: dict[str, Any] = {
     "sizes.depths": (1, 2, 3, 4, 5, 6, 7),
+    "sizes.family": "other",
     "optimizer.by_depth": {3: {"peak_lr": 1e-3}},
     "optimizer.schedule": "cos",
     "optimizer.betas": (0.8, 0.95),
@@ -77,6 +80,12 @@ def changed(spec: M, path: str, value: Any = None) -> M:
     name, _, rest = path.partition(".")
     here = getattr(spec, name)
     return spec.model_copy(update={name: changed(here, rest, value) if rest else value or another(here)})
+
+
+@pytest.fixture(autouse=True)
+def other_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second family for studies to choose, of the same shapes."""
+    monkeypatch.setattr(catalogue, "FAMILIES", [*catalogue.FAMILIES, VARFamily("other")])
 
 
 @pytest.fixture(scope="module")

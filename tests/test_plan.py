@@ -7,7 +7,8 @@ import pytest
 
 from varscale.errors import UserError
 from varscale.identity import study_key
-from varscale.plan.cells import Cell, Inputs, check_frontier, evaluation_steps, make_plan
+from varscale.plan.cadence import evaluation_steps
+from varscale.plan.cells import Cell, Inputs, check_frontier, make_plan
 from varscale.spec.files import load_study
 from varscale.spec.study import Study
 
@@ -29,15 +30,15 @@ def keys(study: Study) -> dict[str, str]:
 def test_family_rule(study) -> None:
     cells: tuple[Cell, ...] = make_plan(study(), INPUTS)
     assert len(cells) >= 6
-    assert cells[-1].n_paper >= 50 * cells[0].n_paper
-    assert cells[-1].n_params >= 50 * cells[0].n_params
+    assert cells[-1].costs.n_paper >= 50 * cells[0].costs.n_paper
+    assert cells[-1].costs.n_params >= 50 * cells[0].costs.n_params
     for cell in cells:
-        assert (cell.var.width, cell.var.heads) == (12 * cell.depth, cell.depth)
-        assert cell.var.drop_path == pytest.approx(0.1 * cell.depth / 24)
-        assert cell.lr == pytest.approx(6e-3 * 32 / cell.var.width)
-        assert cell.micro_batch * cell.accumulation * cell.resources.workers == cell.batch
+        assert (cell.shape.width, cell.shape.heads) == (12 * cell.depth, cell.depth)
+        assert cell.shape.drop_path == pytest.approx(0.1 * cell.depth / 24)
+        assert cell.lr == pytest.approx(6e-3 * 32 / cell.shape.width)
+        assert cell.split(cell.resources.workers).share * cell.resources.workers == cell.batch
         assert cell.steps * cell.batch == cell.images == 49152
-        assert cell.evaluate_at[-1] == cell.steps
+        assert cell.cadence.evaluate_at[-1] == cell.steps
     assert any(cell.resources.workers == 2 for cell in cells)
 
 

@@ -16,7 +16,7 @@ NAME = re.compile(rf"^({FAMILIES})[./](?!safetensors)[a-z][a-z0-9_]*$")
 """What a name of the records looks like, in the schema or forgotten there."""
 HOLDERS = {"metrics", "params", "tags"}
 CALLS = {"set_tag", "delete_tag", "tag", "attempt"}
-FIELDS = {"study/stages.py", "identity.py"}
+FIELDS = {"study/stages.py", "identity.py", "plan/cells.py"}
 """Files in which such a word is a field of a study file."""
 
 

@@ -18,7 +18,7 @@ from varscale.spec.tokenizer import TokenizerStudy
 from varscale.study.places import Places
 from varscale.study.tokenizer import _finished
 from varscale.study.tokenizer_plan_table import encoding_flops, forward_flops, tokenizer_table
-from varscale.train.peers import Place
+from varscale.train.peers import Rank
 from varscale.train.tokenizer.loop import TokenizerTraining
 
 REDUCED = [
@@ -40,7 +40,7 @@ def test_imagenet_specification_is_the_released_tokenizer(root: Path) -> None:
     study = imagenet(root)
     run = make_run(study, "fingerprint")
     assert run.vqvae == VQVAEConfig()
-    assert (run.share, run.workers * run.share, run.warmup_steps) == (16, 128, 5000)
+    assert (run.split(run.workers).share, run.workers, run.warmup_steps) == (16, 8, 5000)
     assert run.perceptual_is_off
     table = tokenizer_table(study)
     assert "108,948,355" in table
@@ -57,7 +57,7 @@ def test_imagenet_specification_names_every_hyper_parameter(root: Path) -> None:
     assert type(study.recipe.adversarial).model_fields.keys() == study.recipe.adversarial.model_fields_set
 
 
-def test_imagenet_recipe_takes_steps_at_reduced_size(root: Path, alone: Place) -> None:
+def test_imagenet_recipe_takes_steps_at_reduced_size(root: Path, alone: Rank) -> None:
     run = make_run(imagenet(root, *REDUCED), "fingerprint")
     training = TokenizerTraining(run, alone, None)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -114,7 +114,9 @@ def test_a_finished_tokenizer_is_found_again_and_never_replaced_by_another(root:
     model = VQVAE(run.vqvae)
     facts = {"run_key": run.run_key, **run.settings, "validation": {"psnr_db": 20.0}}
     save_model(path, model, model.state_dict(), facts)
-    assert _finished(path, run) == {"psnr_db": 20.0}
+    finished = _finished(path, run)
+    assert finished is not None
+    assert finished.facts["validation"] == {"psnr_db": 20.0}
     with pytest.raises(
         UserError, match=r"holds another tokenizer \(recipe\.lr is 0\.002, there 0\.001\); name another"
     ):

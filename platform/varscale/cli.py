@@ -309,11 +309,11 @@ def evaluate(
     from varscale.data.loader import TokenShards
     from varscale.evaluate.loss import validation_metrics
     from varscale.evaluate.sample import check_pair
+    from varscale.families.catalogue import load_any
     from varscale.models.store import load_model
-    from varscale.models.var import VAR
     from varscale.models.vqvae import VQVAE
 
-    shards, model = TokenShards(tokens, "val"), load_model(checkpoint, VAR).model
+    shards, model = TokenShards(tokens, "val"), load_any(checkpoint).model
     vqvae = load_model(tokenizer, VQVAE, model.cfg.patch_nums)
     check_pair(model, vqvae.model, checkpoint, tokenizer)
     if shards.manifest.tokenizer_fingerprint != vqvae.fingerprint:
@@ -331,7 +331,7 @@ def convert(
     patch_nums: ReleasedScales = "",
 ) -> None:
     """Turn a released checkpoint into a file of ours, or ours into one that the authors' code loads."""
-    from varscale.models.store import convert as convert_file
+    from varscale.models.convert import convert as convert_file
 
     print(f"{out}: {convert_file(model, out, _released_scales(model, patch_nums))}")
 

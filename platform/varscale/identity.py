@@ -17,7 +17,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from varscale.models.shapes import VARConfig
 from varscale.spec.marks import Later, Outside
 from varscale.spec.study import Engine, Optimizer, Study
 from varscale.spec.tokenizer import TokenizerStudy
@@ -65,11 +64,11 @@ def _study_key(study: Study, tokens_key: str, precisions: dict[int, str]) -> str
     return digest([_filled(own), aspect, precision, precisions, tokens_key])
 
 
-def cell_key(study: Study, tokens_key: str, shape: VARConfig, optimizer: Optimizer, engine: Engine, steps: int) -> str:
+def cell_key(study: Study, tokens_key: str, shape: Any, optimizer: Optimizer, engine: Engine, steps: int) -> str:
     """Digest of what decides one cell's result.
 
     Args:
-        shape: stands for ``sizes`` and what data and tokenizer give.
+        shape: a family's dataclass; stands for ``sizes`` and what data and tokenizer give.
         optimizer, engine: as they hold for the cell's depth.
         steps: stands for ``budget.images``.
     """

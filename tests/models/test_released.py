@@ -9,9 +9,10 @@ import torch
 from varscale.cli import _released_scales
 from varscale.errors import UserError
 from varscale.models import released
+from varscale.models.convert import convert
 from varscale.models.scales import attention_bias
 from varscale.models.shapes import VARConfig, VQVAEConfig
-from varscale.models.store import convert, load_model, save_model
+from varscale.models.store import load_model, save_model
 from varscale.models.var import VAR
 from varscale.models.vqvae import VQVAE
 from varscale.models.weights import read_weights

@@ -7,11 +7,11 @@ from torch import nn
 
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.vqvae import VQVAE
-from varscale.train.peers import Place
+from varscale.train.peers import Rank
 from varscale.train.tokenizer.average import AveragedModel
 from varscale.train.tokenizer.codebook import CodeUsage, found_codebook, kmeans, revive
 
-ALONE = Place(0, 1, torch.device("cpu"))
+ALONE = Rank(0, 1, torch.device("cpu"))
 
 
 def tokenizer() -> VQVAE:
@@ -47,7 +47,7 @@ def test_revived_codes_stand_on_residuals_and_the_others_stay() -> None:
     before = model.quantize.embedding.weight.detach().clone()
     dead = torch.zeros(32, dtype=torch.bool)
     dead[[3, 30]] = True
-    assert revive(model, [batch], dead, seed=0, step=5, place=ALONE) == 2
+    assert revive(model, [batch], dead, seed=0, step=5, rank=ALONE) == 2
     after = model.quantize.embedding.weight.detach()
     assert torch.equal(after[~dead], before[~dead])
     assert all((pool == code).all(dim=1).any() for code in after[dead])
@@ -83,10 +83,10 @@ def test_a_codebook_of_the_data_keeps_it_better_than_a_random_one() -> None:
 
     model = tokenizer()
     before = error(model)
-    found_codebook(model, [[images(32)], [images(64)[32:]]], seed=0, place=ALONE)
+    found_codebook(model, [[images(32)], [images(64)[32:]]], seed=0, rank=ALONE)
     assert error(model) < before / 2
     again = tokenizer()
-    found_codebook(again, [list(images(32).split(16)), [images(64)[32:]]], seed=0, place=ALONE)
+    found_codebook(again, [list(images(32).split(16)), [images(64)[32:]]], seed=0, rank=ALONE)
     assert torch.allclose(again.quantize.embedding.weight, model.quantize.embedding.weight, atol=1e-5)
 
 

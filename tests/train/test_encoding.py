@@ -27,12 +27,11 @@ from varscale.evaluate.assessment import assess
 from varscale.locations import Location
 from varscale.models.store import load_model
 from varscale.models.tokenizer_file import TokenizerFile
-from varscale.models.var import VAR, init_weights
 from varscale.models.vqvae import VQVAE
 from varscale.plan.cells import Cell, Inputs, make_plan
 from varscale.spec.files import load_study
 from varscale.train.cell import loop
-from varscale.train.engine import EngineSettings, ZeroEngine
+from varscale.train.peers import Rank
 
 ROOT = Path(__file__).resolve().parents[2]
 RULE = ViewRule(16, flip=True)
@@ -84,18 +83,19 @@ def train(
     batches: loop.Batches,
     tokens: Path,
     tiny_tokenizer: Path,
-    place: loop.Place,
+    rank: Rank,
     start: Path | None = None,
     save: Path | None = None,
 ) -> tuple[Log, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
-    model = VAR(cell.var)
-    init_weights(model, adaln_gamma=0.5)
+    model = cell.family.new_model(cell.shape, cell.optimizer, False)
     quantizer = load_model(tiny_tokenizer, VQVAE).model.requires_grad_(False).quantize
-    engine = ZeroEngine(model, EngineSettings.of(cell), place.device)
-    first = engine.load(start)["step"] if start else 0
-    log = Log(lambda step: engine.save(save, {"step": step}) if save and step == SAVED else None)
-    loop.train(cell, loop.TrainingData(batches, TokenShards(tokens, "val"), quantizer, 16), engine, place, log, first)
+    engine = loop.new_engine(cell, model, rank)
+    if start:
+        engine.load(start)
+    log = Log(lambda step: engine.save(save) if save and step == SAVED else None)
+    data = loop.TrainingData(batches, TokenShards(tokens, "val"), quantizer, 16)
+    loop.train(cell, data, engine, rank, log, SAVED if start else 0)
     return log, {name: value.clone() for name, value in engine.full_state_dict().items()}
 
 
@@ -110,7 +110,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_fresh_crops_train_as_their_tokens_do_to_the_last_bit(
-    alone: loop.Place,
+    alone: Rank,
     cell: Cell,
     image_set: Path,
     tiny_tokenizer: Path,

@@ -17,16 +17,17 @@ from training_log import Log
 from varscale.data.batches import TokenBatches
 from varscale.data.order import SampleOrder
 from varscale.models.shapes import VQVAEConfig
-from varscale.models.var import VAR, init_weights, is_decayed
+from varscale.models.store import StoredModel
+from varscale.models.var import is_decayed
 from varscale.models.vqvae import VQVAE
 from varscale.plan.cells import Cell, Inputs, make_plan
 from varscale.spec.files import load_study
 from varscale.train.cell import loop
-from varscale.train.engine import EngineSettings, ZeroEngine
+from varscale.train.peers import Rank
 
 ROOT = Path(__file__).resolve().parents[2]
 SCALES = (1, 2, 4)
-STEPS = 8
+STEPS, SAVED = 8, 4
 
 
 class Tokens:
@@ -57,29 +58,30 @@ def cell(stage: int, workers: int, accumulation: int = 1, precision: str = "fp32
             "optimizer={batch: 8, peak_lr: 0.01, reference_batch: 8, label_dropout: 0, adaln_gamma: 0.5}",
             f"engine={{zero_stage: {stage}, micro_batch: {8 // workers // accumulation}, precision: {precision}}}",
             f"resources={{workers: {workers}}}",
-            "checkpoints.every_steps=4",
+            f"checkpoints.every_steps={SAVED}",
             "evaluation.points=3",
         ],
     )
     planned = make_plan(study, Inputs(5, 32, 4, SCALES, "t"))[0]
-    return dataclasses.replace(planned, var=dataclasses.replace(planned.var, drop_path=0.0))
+    return dataclasses.replace(planned, shape=dataclasses.replace(planned.shape, drop_path=0.0))  # type: ignore[type-var]
 
 
-def build(of: Cell, place: loop.Place) -> tuple[VAR, loop.TrainingData]:
+def build(of: Cell, rank: Rank) -> tuple[StoredModel, loop.TrainingData]:
     torch.manual_seed(0)
     vqvae = VQVAE(VQVAEConfig(32, 4, 8, (1, 1), 1, SCALES, norm_groups=4)).requires_grad_(False)
-    model = VAR(of.var)
-    init_weights(model, adaln_gamma=0.5)
-    batches = TokenBatches(Tokens(0), of.seed, of.batch, of.micro_batch * of.accumulation, place.rank)  # type: ignore[arg-type]
+    model = of.family.new_model(of.shape, of.optimizer, False)
+    share = of.split(rank.world_size).share
+    batches = TokenBatches(Tokens(0), of.seed, of.batch, share, rank.index)  # type: ignore[arg-type]
     return model, loop.TrainingData(batches, Tokens(1), vqvae.quantize, 16)  # type: ignore[arg-type]
 
 
-def train(of: Cell, place: loop.Place, start: Path | None = None, save: Path | None = None) -> tuple[Log, dict]:
-    model, data = build(of, place)
-    engine = ZeroEngine(model, EngineSettings.of(of), place.device)
-    first = engine.load(start)["step"] if start else 0
-    log = Log(lambda step: engine.save(save, {"step": step}) if save else None)
-    loop.train(of, data, engine, place, log, first)
+def train(of: Cell, rank: Rank, start: Path | None = None, save: Path | None = None) -> tuple[Log, dict]:
+    model, data = build(of, rank)
+    engine = loop.new_engine(of, model, rank)
+    if start:
+        engine.load(start)
+    log = Log(lambda step: engine.save(save) if save else None)
+    loop.train(of, data, engine, rank, log, SAVED if start else 0)
     return log, engine.full_state_dict()
 
 
@@ -91,7 +93,7 @@ def free_port() -> int:
 
 def plain_training(of: Cell) -> dict[str, torch.Tensor]:
     """The same steps in plain torch."""
-    model, data = build(of, loop.Place(0, 1, torch.device("cpu")))
+    model, data = build(of, Rank(0, 1, torch.device("cpu")))
     groups = [
         {"params": [p for n, p in model.named_parameters() if is_decayed(n, p)], "weight_decay": 0.05},
         {"params": [p for n, p in model.named_parameters() if not is_decayed(n, p)], "weight_decay": 0.0},
@@ -104,7 +106,7 @@ def plain_training(of: Cell) -> dict[str, torch.Tensor]:
             group["lr"] = of.lr * loop.lr_factor(
                 step, of.steps, of.warmup_steps, "lin0", of.optimizer.final_lr_fraction
             )
-        loss = loop._loss(model, data.quantizer, torch.from_numpy(tokens), torch.from_numpy(labels))
+        loss = of.family.loss(model, data.quantizer, torch.from_numpy(tokens), torch.from_numpy(labels))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), of.optimizer.clip)
@@ -117,7 +119,7 @@ def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -
 
 
 @pytest.mark.parametrize(("stage", "accumulation"), [(1, 1), (1, 2), (2, 1), (3, 1)])
-def test_zero_takes_the_steps_of_plain_adamw(alone: loop.Place, stage: int, accumulation: int) -> None:
+def test_zero_takes_the_steps_of_plain_adamw(alone: Rank, stage: int, accumulation: int) -> None:
     of = cell(stage, 1, accumulation)
     log, weights = train(of, alone)
     assert largest_difference(weights, plain_training(of)) < 2e-5
@@ -126,7 +128,7 @@ def test_zero_takes_the_steps_of_plain_adamw(alone: loop.Place, stage: int, accu
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_bf16_trains_like_fp32(alone: loop.Place, stage: int) -> None:
+def test_bf16_trains_like_fp32(alone: Rank, stage: int) -> None:
     half, _ = train(cell(stage, 1, precision="bf16"), alone)
     full, _ = train(cell(stage, 1), alone)
     assert half.last("val/loss") == pytest.approx(full.last("val/loss"), rel=0.01)
@@ -134,7 +136,7 @@ def test_bf16_trains_like_fp32(alone: loop.Place, stage: int) -> None:
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_resumed_training_equals_uninterrupted(alone: loop.Place, stage: int, tmp_path: Path) -> None:
+def test_resumed_training_equals_uninterrupted(alone: Rank, stage: int, tmp_path: Path) -> None:
     of = cell(stage, 1)
     log, whole = train(of, alone, save=tmp_path)
     resumed_log, resumed = train(of, alone, start=tmp_path)
@@ -147,16 +149,16 @@ def _rank(rank: int, port: int, folder: Path) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
-    place = loop.Place(rank, 2, torch.device("cpu"))
+    this = Rank(rank, 2, torch.device("cpu"))
     for stage in (1, 2, 3):
         checkpoint = folder / f"checkpoint-stage{stage}"
-        log, weights = train(cell(stage, 2), place, save=checkpoint)
-        _, resumed = train(cell(stage, 2), place, start=checkpoint)
+        log, weights = train(cell(stage, 2), this, save=checkpoint)
+        _, resumed = train(cell(stage, 2), this, start=checkpoint)
         torch.save((log.metrics, weights, resumed), folder / f"rank{rank}-stage{stage}.pt")
     dist.destroy_process_group()
 
 
-def test_two_processes_train_as_one(alone: loop.Place, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(alone: Rank, tmp_path: Path) -> None:
     mp.start_processes(_rank, (free_port(), tmp_path), nprocs=2, start_method="spawn")
     for stage in (1, 2, 3):
         log, weights = train(cell(stage, 1), alone)

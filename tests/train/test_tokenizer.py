@@ -21,7 +21,7 @@ from varscale.data.loader import ImageShards
 from varscale.models.discriminator import PatchDiscriminator
 from varscale.plan.tokenizer import TokenizerRun, make_run
 from varscale.spec.files import load_tokenizer_study
-from varscale.train.peers import Place
+from varscale.train.peers import Rank
 from varscale.train.tokenizer.loop import TokenizerData, TokenizerTraining, train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +45,7 @@ def resolved(*overrides: str) -> TokenizerRun:
 def outcome(
     run: TokenizerRun,
     images: Path,
-    place: Place,
+    rank: Rank,
     start: Path | None = None,
     save: Path | None = None,
     discriminator: nn.Module | None = None,
@@ -55,10 +55,10 @@ def outcome(
     data = TokenizerData(
         ImageShards(images, "train"), ImageShards(images, "val"), ViewRule.of(study.data), study.evaluation
     )
-    training = TokenizerTraining(run, place, None, discriminator)
+    training = TokenizerTraining(run, rank, None, discriminator)
     if start:
         training.load(start)
-    log = Log(lambda step: training.save(save, {"step": step}) if save else None)
+    log = Log(lambda step: training.save(save) if save else None)
     train(training, data, log, SAVED if start else 0)
     state = {f"average.{k}": v for k, v in training.average.model.state_dict().items()}
     for name, engine in (("tokenizer", training._engine), ("critic", training._critic)):
@@ -98,7 +98,7 @@ def images(picture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     ],
 )
 def test_resumed_training_equals_uninterrupted_to_the_last_bit(
-    alone: Place, images: Path, tmp_path: Path, change: str
+    alone: Rank, images: Path, tmp_path: Path, change: str
 ) -> None:
     run = resolved(change)
     whole, log = outcome(run, images, alone, save=tmp_path)
@@ -113,7 +113,7 @@ def test_resumed_training_equals_uninterrupted_to_the_last_bit(
     assert not torch.equal(whole["average.encoder.conv_in.weight"], untrained["encoder.conv_in.weight"])
 
 
-def test_accumulated_micro_batches_train_as_one_batch(alone: Place, images: Path) -> None:
+def test_accumulated_micro_batches_train_as_one_batch(alone: Rank, images: Path) -> None:
     plain = "recipe.adversarial.adaptive=false"  # the adaptive weight is each micro-batch's own
     once, _ = outcome(resolved(plain), images, alone)
     twice, _ = outcome(resolved(plain, "engine.micro_batch=4"), images, alone)
@@ -121,20 +121,20 @@ def test_accumulated_micro_batches_train_as_one_batch(alone: Place, images: Path
     assert max((once[n] - twice[n]).abs().max().item() for n in names) < 1e-4
 
 
-def test_without_the_quantizer_codes_wait_until_they_are_made(alone: Place, images: Path) -> None:
+def test_without_the_quantizer_codes_wait_until_they_are_made(alone: Rank, images: Path) -> None:
     state, metrics = outcome(resolved("recipe.quantize_from=0.5", "recipe.weight_decay=0.0"), images, alone)
     assert [step for step, found in metrics if "val/psnr_db" in found] == [6, STEPS]
     assert state["hits"].sum() == 5 % 4 * 8 * 85  # steps since the last revival
     assert metrics[-1][1]["val/codes_used_percent"] > 20
 
 
-def test_codes_learn_at_their_own_rate(alone: Place, images: Path) -> None:
+def test_codes_learn_at_their_own_rate(alone: Rank, images: Path) -> None:
     slow, fast = (outcome(resolved(f"recipe.codebook_lr_scale={scale}"), images, alone)[0] for scale in (1e-6, 1.0))
     name = "tokenizer.tokenizer.quantize.embedding.weight"
     assert not torch.equal(slow[name], fast[name])
 
 
-def test_any_discriminator_can_be_handed_in(alone: Place, images: Path) -> None:
+def test_any_discriminator_can_be_handed_in(alone: Rank, images: Path) -> None:
     class Half(PatchDiscriminator):
         def forward(self, pictures: torch.Tensor) -> torch.Tensor:
             return super().forward(pictures[:, :, ::2, ::2])
@@ -145,7 +145,7 @@ def test_any_discriminator_can_be_handed_in(alone: Place, images: Path) -> None:
     assert metrics[-2][1]["train/discriminator"] > 0
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(alone: Place, images: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run(alone: Rank, images: Path) -> None:
     _, metrics = outcome(resolved("recipe.lr=1.0e+30"), images, alone)
     assert not metrics[-1][1][schema.TRAIN_LOSS] < float("inf")
     assert schema.VAL + schema.PSNR not in metrics[-1][1]
@@ -155,14 +155,14 @@ def _rank(rank: int, port: int, folder: Path, images: Path) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
-    place, run = Place(rank, 2, torch.device("cpu")), resolved("resources.workers=2")
-    whole, metrics = outcome(run, images, place, save=folder / "checkpoint")
-    resumed, _ = outcome(run, images, place, start=folder / "checkpoint")
+    this, run = Rank(rank, 2, torch.device("cpu")), resolved("resources.workers=2")
+    whole, metrics = outcome(run, images, this, save=folder / "checkpoint")
+    resumed, _ = outcome(run, images, this, start=folder / "checkpoint")
     torch.save((whole, resumed, metrics), folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 
-def test_two_workers_train_as_one_and_resume_exactly(alone: Place, images: Path, tmp_path: Path) -> None:
+def test_two_workers_train_as_one_and_resume_exactly(alone: Rank, images: Path, tmp_path: Path) -> None:
     mp.start_processes(_rank, (free_port(), tmp_path, images), nprocs=2, start_method="spawn")
     (first, resumed, metrics), (second, _, _) = (
         torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)

@@ -1,4 +1,4 @@
-"""Validation loss and error of a VAR, by token and by scale (docs/MODEL.md 3.2), shared among the ranks of a group."""
+"""Validation loss and error of a model, over all tokens and the last scale (docs/MODEL.md 3.2)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 from lawfit.records import schema
+from varscale.families.catalogue import family_of
 from varscale.models.quantizer import MultiScaleQuantizer
-from varscale.models.var import VAR
+from varscale.models.store import StoredModel
 
 
 @torch.no_grad()
 def validation_metrics(
-    model: VAR,
+    model: StoredModel,
     quantizer: MultiScaleQuantizer,
     tokens: np.ndarray,
     labels: np.ndarray,
@@ -22,7 +23,7 @@ def validation_metrics(
     rank: int = 0,
     world_size: int = 1,
 ) -> dict[str, float]:
-    """Losses in nats a token and errors in percent, over all tokens and over the last scale, in float32.
+    """Losses in nats per token and errors in percent, over all tokens and over the last scale, in float32.
 
     Every label counts: unlike the reference, evaluation drops none. Each rank computes every ``world_size``-th batch
     and all get the same result; ranks call this together.
@@ -31,7 +32,7 @@ def validation_metrics(
         tokens: uint16 [N, L].
         labels: int64 [N].
     """
-    device = next(model.parameters()).device
+    family, device = family_of(model), next(model.parameters()).device
     was_training = model.training
     model.eval()
     last = quantizer.slices[-1]
@@ -41,7 +42,7 @@ def validation_metrics(
         start = (i * world_size + rank) * batch
         rows = slice(start, start + batch) if start < len(labels) else slice(0, 1)
         target = torch.from_numpy(tokens[rows].astype(np.int64)).to(device)
-        logits = model(torch.from_numpy(labels[rows]).to(device), quantizer.var_input(target))
+        logits = family.logits(model, quantizer, target, torch.from_numpy(labels[rows]).to(device))
         if start < len(labels):
             loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
             wrong = logits.argmax(dim=-1) != target

@@ -1,4 +1,4 @@
-"""Images drawn from a trained VAR."""
+"""Images drawn from a trained model of any family."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from varscale.errors import UserError
+from varscale.families.catalogue import family_of, load_any
 from varscale.locations import Location
 from varscale.metrics.pictures import png_grid, to_uint8
-from varscale.models.sampling import SamplingConfig, sample_tokens
-from varscale.models.store import load_model
-from varscale.models.var import VAR
+from varscale.models.sampling import SamplingConfig
+from varscale.models.store import StoredModel, load_model
 from varscale.models.vqvae import VQVAE
 from varscale.storage import check_writable
 
@@ -25,7 +25,7 @@ GRID_SEED_OFFSET = 1
 
 
 def draw_images(
-    model: VAR,
+    model: StoredModel,
     tokenizer: VQVAE,
     labels: Sequence[int],
     indices: Sequence[int],
@@ -39,12 +39,12 @@ def draw_images(
     """
     device = next(model.parameters()).device
     classes = torch.tensor(labels, device=device)
-    tokens = sample_tokens(model, tokenizer.quantize, classes, indices, sampling)
+    tokens = family_of(model).sample_tokens(model, tokenizer.quantize, classes, indices, sampling)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
         return tokenizer.decode(tokens).float()
 
 
-def class_grid(model: VAR, tokenizer: VQVAE, sampling: SamplingConfig) -> np.ndarray:
+def class_grid(model: StoredModel, tokenizer: VQVAE, sampling: SamplingConfig) -> np.ndarray:
     """uint8 [rows × GRID_COLUMNS, 3, S, S]: a row for each of the first GRID_CLASSES classes."""
     classes = range(min(model.cfg.num_classes, GRID_CLASSES))
     labels = [label for label in classes for _ in range(GRID_COLUMNS)]
@@ -52,8 +52,8 @@ def class_grid(model: VAR, tokenizer: VQVAE, sampling: SamplingConfig) -> np.nda
     return to_uint8(draw_images(model, tokenizer, labels, range(len(labels)), sampling))
 
 
-def check_pair(model: VAR, vqvae: VQVAE, checkpoint: Path, tokenizer: Path) -> None:
-    """Refuse a transformer and a tokenizer that cannot belong together, with a UserError naming both files."""
+def check_pair(model: StoredModel, vqvae: VQVAE, checkpoint: Path, tokenizer: Path) -> None:
+    """Refuse a model and a tokenizer that cannot belong together, with a UserError naming both files."""
     wanted, found = model.cfg, vqvae.cfg
     if (wanted.patch_nums, wanted.vocab_size, wanted.z_channels) != (
         found.patch_nums,
@@ -79,7 +79,7 @@ def write_samples(
     Raises:
         UserError: a file that is no such model, models that do not belong together, a class that does not exist.
     """
-    model = load_model(checkpoint, VAR).model
+    model = load_any(checkpoint).model
     vqvae = load_model(tokenizer, VQVAE, model.cfg.patch_nums).model
     check_pair(model, vqvae, checkpoint, tokenizer)
     chosen = classes or list(range(model.cfg.num_classes))

@@ -1,4 +1,4 @@
-"""What a trained VAR's samples are measured by: metrics that ``lawfit.records.schema`` registers, each made here."""
+"""What a trained model's samples are measured by: metrics that ``lawfit.records.schema`` registers, each made here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from varscale.locations import Location
 from varscale.metrics.features import FeatureSpace, own_features
 from varscale.metrics.frechet import Moments, frechet_distance
 from varscale.models.sampling import SamplingConfig
-from varscale.models.var import VAR
+from varscale.models.store import StoredModel
 from varscale.models.vqvae import VQVAE
 
 
@@ -94,7 +94,7 @@ SAMPLE_METRICS: dict[str, Callable[[Setting], SampleMetric]] = {
 
 @torch.no_grad()
 def measure_samples(
-    model: VAR,
+    model: StoredModel,
     setting: Setting,
     labels: np.ndarray,
     count: int,

@@ -21,6 +21,27 @@ SUFFIX = ".pth"
 State = dict[str, torch.Tensor]
 
 
+def kind(state: State) -> str:
+    """Which of the two released models these weights are."""
+    return "var" if "class_emb.weight" in state else "tokenizer"
+
+
+def config(kind: str, path: Path, state: State, patch_nums: Sequence[int] | None = None) -> VARConfig | VQVAEConfig:
+    """The shape of a model of this kind whose released weights these are.
+
+    Args:
+        patch_nums: the scales of a tokenizer; None is 256 px.
+
+    Raises:
+        UserError: no such kind was released, or as :func:`var_config` and :func:`vqvae_config`.
+    """
+    if kind == "var":
+        return var_config(path, state)
+    if kind == "tokenizer":
+        return vqvae_config(path, state, patch_nums or VQVAEConfig.patch_nums)
+    raise UserError(f"{path}: a released file; wanted a {kind}, of which none was released")
+
+
 def write_state(path: Path, state: State) -> None:
     """Write tensors as the released files hold them, atomically."""
     with atomic_path(path) as temporary:

@@ -65,7 +65,8 @@ def _largest(logits: torch.Tensor, count: int) -> torch.Tensor:
     return torch.from_numpy(-np.sort(-rows, axis=-1))
 
 
-def _generators(seed: int, indices: Sequence[int]) -> list[torch.Generator]:
+def image_generators(seed: int, indices: Sequence[int]) -> list[torch.Generator]:
+    """A generator for each image, seeded by (seed, its index)."""
     return [torch.Generator().manual_seed(seed * SEED_STRIDE + i) for i in indices]
 
 
@@ -118,7 +119,7 @@ def generate(
     block_cond = model.block_condition(cond)
     modulations = [block.modulation(block_cond) for block in model.layers()]
     caches = [KVCache(2 * batch, cfg.heads, cfg.seq_len, cfg.width // cfg.heads, cond) for _ in model.layers()]
-    generators = _generators(sampling.seed, indices)
+    generators = image_generators(sampling.seed, indices)
     level_position = model.level_position()
     f_hat = cond.new_zeros(batch, cfg.z_channels, cfg.patch_nums[-1], cfg.patch_nums[-1])
     x = cond[:, None] + model.pos_start

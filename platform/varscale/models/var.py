@@ -17,11 +17,13 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from varscale.models.attention import block_causal_attention, full_attention
+from varscale.models.decay import is_matrix
 from varscale.models.head_loss import linear_cross_entropy
 from varscale.models.linear import Linear, linear
 from varscale.models.precision import full_precision
 from varscale.models.scales import attention_bias, level_of_token
 from varscale.models.shapes import VARConfig, attention_spans
+from varscale.models.store import StoredModel
 
 MAX_HEAD_SCALE = math.log(100)
 NO_DECAY_NAMES = (
@@ -164,7 +166,7 @@ class Head(Linear):
         return linear_cross_entropy(x.flatten(0, 1), self.weight, self.bias, target.flatten())
 
 
-class VAR(nn.Module):
+class VAR(StoredModel):
     """Class-conditional transformer over the tokens of all scales.
 
     Args:
@@ -172,6 +174,8 @@ class VAR(nn.Module):
             pass: memory of about one block's activations for a third more arithmetic.
     """
 
+    kind, config = "var", VARConfig
+    cfg: VARConfig
     attn_bias_for_masking: torch.Tensor
     lvl_1L: torch.Tensor  # noqa: N815  the released key
 
@@ -194,6 +198,11 @@ class VAR(nn.Module):
         self.head = Head(cfg.width, cfg.vocab_size)
         self.register_buffer("attn_bias_for_masking", attention_bias(cfg.patch_nums))
         self.register_buffer("lvl_1L", level_of_token(cfg.patch_nums)[None])
+
+    @staticmethod
+    def fixed_tensors(cfg: VARConfig) -> dict[str, torch.Tensor]:
+        """The mask of the scales, [1, 1, L, L], which holds minus infinity where no attention is allowed."""
+        return {"attn_bias_for_masking": attention_bias(cfg.patch_nums)}
 
     def forward(
         self, labels: torch.Tensor, var_input: torch.Tensor, target: torch.Tensor | None = None
@@ -295,6 +304,4 @@ def init_weights(model: VAR, adaln_gamma: float = 1e-5, adaln: float = 0.5, head
 
 def is_decayed(name: str, parameter: torch.Tensor) -> bool:
     """Whether AdamW decays this parameter: not 1-D ones, biases, or the names the authors exempt (docs/MODEL.md 3)."""
-    if parameter.dim() == 1 or name.endswith("bias"):
-        return False
-    return not any(part in name for part in NO_DECAY_NAMES)
+    return is_matrix(name, parameter) and not any(part in name for part in NO_DECAY_NAMES)

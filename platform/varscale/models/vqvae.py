@@ -14,6 +14,7 @@ from torch import nn
 
 from varscale.models.quantizer import MultiScaleQuantizer, Quantized
 from varscale.models.shapes import VQVAEConfig
+from varscale.models.store import StoredModel
 
 NORM_EPS = 1e-6
 
@@ -161,8 +162,12 @@ class Decoder(nn.Module):
         return self.conv_out(F.silu(self.norm_out(x)))
 
 
-class VQVAE(nn.Module):
+class VQVAE(StoredModel):
     """Multi-scale tokenizer: ``tokens`` of images, ``decode`` of tokens, ``forward`` for its training."""
+
+    kind, config = "tokenizer", VQVAEConfig
+    memory_format = torch.channels_last  # in which convolutions are faster (benchmarks/encode.py)
+    cfg: VQVAEConfig
 
     def __init__(self, cfg: VQVAEConfig) -> None:
         super().__init__()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from varscale.errors import UserError
 from varscale.identity import Facts, digest, tokenizer_settings
 from varscale.models.shapes import VQVAEConfig
-from varscale.plan.cells import evaluation_steps
+from varscale.plan.batch_split import BatchSplit, batch_split
+from varscale.plan.cadence import Cadence, evaluation_steps
 from varscale.spec.tokenizer import TokenizerRecipe, TokenizerShape, TokenizerStudy
 
 
@@ -23,14 +24,12 @@ class TokenizerRun:
     warmup_steps: int
     quantize_from: int
     """The step at which the codebook is made; before it the decoder sees the encoder's own latents."""
-    micro_batch: int
-    accumulation: int
+    largest_micro_batch: int | None
+    """Most images per forward pass on one worker; None is a worker's share of the batch."""
     workers: int
     cpus_per_worker: int
     gpus_per_worker: int
-    evaluate_at: tuple[int, ...]
-    """Steps after which validation runs, the last one included."""
-    checkpoint_every: int
+    cadence: Cadence
     settings: Facts
     """All that decides the result but how batches are split."""
 
@@ -44,10 +43,9 @@ class TokenizerRun:
         """Optimizer steps."""
         return self.recipe.steps
 
-    @property
-    def share(self) -> int:
-        """Images of each batch that a worker takes."""
-        return self.micro_batch * self.accumulation
+    def split(self, workers: int) -> BatchSplit:
+        """What each of so many workers does of a step; UserError where the batch does not divide among them."""
+        return batch_split(self.recipe.batch, workers, self.largest_micro_batch, "recipe.batch")
 
     @property
     def perceptual_is_off(self) -> bool:
@@ -74,9 +72,8 @@ def make_run(study: TokenizerStudy, data_fingerprint: str, node_cpus: int = 1) -
     warmup, quantize_from = (round(share * recipe.steps) for share in (recipe.warmup_fraction, recipe.quantize_from))
     if quantize_from >= recipe.steps:
         raise UserError(f"recipe.quantize_from: {recipe.quantize_from} leaves none of {recipe.steps} steps a quantizer")
-    micro_batch, accumulation = _batch_split(study)
     shared_cpus = 1 if resources.gpus_per_worker else max(1, node_cpus // resources.workers)
-    return TokenizerRun(
+    run = TokenizerRun(
         name=study.name,
         seed=study.seed,
         vqvae=vqvae_config(study.model),
@@ -84,24 +81,16 @@ def make_run(study: TokenizerStudy, data_fingerprint: str, node_cpus: int = 1) -
         precision=study.engine.precision,
         warmup_steps=warmup,
         quantize_from=quantize_from,
-        micro_batch=micro_batch,
-        accumulation=accumulation,
+        largest_micro_batch=study.engine.micro_batch,
         workers=resources.workers,
         cpus_per_worker=resources.cpus_per_worker or shared_cpus,
         gpus_per_worker=resources.gpus_per_worker,
-        evaluate_at=evaluation_steps(recipe.steps, max(warmup, quantize_from + 1), study.evaluation.points),
-        checkpoint_every=study.checkpoints.every_steps,
+        cadence=Cadence(
+            recipe.steps,
+            evaluation_steps(recipe.steps, max(warmup, quantize_from + 1), study.evaluation.points),
+            study.checkpoints.every_steps,
+        ),
         settings=tokenizer_settings(study, data_fingerprint),
     )
-
-
-def _batch_split(study: TokenizerStudy) -> tuple[int, int]:
-    """Micro-batch of a worker and number of accumulated ones, whose product times workers is the batch."""
-    batch, workers = study.recipe.batch, study.resources.workers
-    share, rest = divmod(batch, workers)
-    if rest:
-        raise UserError(f"recipe.batch: {batch} images do not divide among resources.workers {workers}")
-    micro_batch = min(study.engine.micro_batch or share, share)
-    if share % micro_batch:
-        raise UserError(f"engine.micro_batch: {micro_batch} does not divide the {share} images a worker takes")
-    return micro_batch, share // micro_batch
+    run.split(run.workers)  # refused before anything starts, not by a worker
+    return run

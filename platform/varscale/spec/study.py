@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from varscale.spec.field_errors import problem
-from varscale.spec.marks import AXIS, CONTENT, READING, WHERE
+from varscale.spec.marks import AXIS, CONTENT, READING, WHERE, Later
 
 
 class Section(BaseModel):
@@ -91,8 +91,10 @@ class TrainedTokenizer(Section):
 
 
 class Sizes(Section):
-    """The grid: one VAR per depth. width = aspect × depth, heads = depth, drop-path = 0.1·depth/24."""
+    """The grid: one model per depth. Of a VAR, width = aspect × depth, heads = depth, drop-path = 0.1·depth/24."""
 
+    family: Annotated[str, Later("var")] = "var"
+    """Family of models, by its name in ``varscale.families.catalogue``."""
     depths: Annotated[tuple[Annotated[int, Field(gt=0)], ...], AXIS] = Field(min_length=1)
     """Depth of each size; each may stand once."""
     aspect: int = Field(64, gt=0)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ray import tune
-from ray.train import TrainingFailedError
 
 from lawfit.records import schema
 from varscale.data.schema import TokenManifest
@@ -76,12 +75,9 @@ def _trial(config: dict[str, str], grid: Grid) -> None:
     checkpoints = grid.places.checkpoints / cell.run_key[:16]
     tags = {schema.TAG_GIT_COMMIT: grid.git_commit, schema.TAG_CHECKPOINT: str(checkpoints)}
     run_id = records.open_cell(grid.parent, cell.run_key, cell.name, params, tags)
-    try:
-        resources = cell.resources
-        workers = Workers(resources.workers, resources.cpus_per_worker, resources.gpus_per_worker)
-        launch(run_rank, replace(job, run_id=run_id), workers, grid.study.checkpoints, checkpoints)
-    except TrainingFailedError as error:
-        records.fail(run_id, str(error).strip().splitlines()[-1])
+    resources = cell.resources
+    workers = Workers(resources.workers, resources.cpus_per_worker, resources.gpus_per_worker)
+    if launch(run_rank, replace(job, run_id=run_id), workers, grid.study.checkpoints, checkpoints):
         return
     final = records.read(run_id).metrics
     wanted = (*schema.REQUIRED_METRICS, *SAMPLE_METRICS)
@@ -98,12 +94,9 @@ def cell_params(cell: Cell, study: Study, manifest: TokenManifest) -> dict[str, 
     """What MLflow records of a cell, constant over the run; how it was trained and sampled tells what compares."""
     optimizer = study.optimizer.at(cell.depth)
     return {
-        schema.MODEL_DEPTH: cell.depth,
-        schema.MODEL_WIDTH: cell.var.width,
-        schema.MODEL_HEADS: cell.var.heads,
-        schema.MODEL_DROP_PATH: cell.var.drop_path,
-        schema.MODEL_N_PAPER: cell.n_paper,
-        schema.MODEL_N_PARAMS: cell.n_params,
+        **cell.family.params(cell.shape),
+        schema.MODEL_N_PAPER: cell.costs.n_paper,
+        schema.MODEL_N_PARAMS: cell.costs.n_params,
         schema.DATA_TOKENS: cell.tokens,
         schema.DATA_IMAGES: cell.images,
         schema.DATA_FINGERPRINT: manifest.data_fingerprint,

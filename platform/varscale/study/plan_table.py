@@ -13,7 +13,6 @@ import time
 
 import torch
 
-from varscale.models.accounting import executed_pairs, training_flops
 from varscale.plan.cells import Cell, check_frontier, make_plan
 from varscale.progress import clock
 from varscale.spec.study import Study
@@ -24,9 +23,9 @@ from varscale.study.tokenizer_plan_table import encoding_flops
 
 UTILISATION = 0.475
 """Share of the matrix-product rate of one otherwise idle core that layers reach while all cores are busy."""
-SECONDS_A_LAYER = 0.0085
-"""Seconds of each step, forward and backward."""
-SECONDS_A_CELL = 15.0
+SECONDS_PER_LAYER = 0.0085
+"""What a layer adds to each step, forward and backward."""
+SECONDS_PER_CELL = 15.0
 """Start-up, sampling and tear-down of a run."""
 
 
@@ -48,7 +47,7 @@ def plan_table(study: Study, places: Places) -> str:
     )
     lines = [head, *(_line(cell, rate, encoding) for cell in cells)]
     total_flops = sum(cell.flops for cell in cells)
-    span = cells[-1].n_paper / cells[0].n_paper
+    span = cells[-1].costs.n_paper / cells[0].costs.n_paper
     expected = clock(makespan(cells, rate, encoding))
     lines.append(
         f"{len(cells)} sizes spanning {span:,.0f}× in N; {total_flops:.2e} FLOPs; about"
@@ -65,9 +64,9 @@ def plan_table(study: Study, places: Places) -> str:
 
 
 def _line(cell: Cell, rate: float, encoding: int) -> str:
-    executed = training_flops(cell.var, cell.images, executed_pairs)
+    executed = cell.costs.executed_flops_per_image * cell.images
     return (
-        f"{cell.name:<8}{cell.n_paper:>13,}{cell.n_params:>13,}{cell.var.width:>7}{cell.steps:>8}{cell.batch:>7}"
+        f"{cell.name:<8}{cell.costs.n_paper:>13,}{cell.costs.n_params:>13,}{cell.shape.width:>7}{cell.steps:>8}{cell.batch:>7}"
         f"{cell.lr:>10.2e}{cell.tokens:>10.2e}{cell.flops:>10.2e}{executed:>10.2e}{cell.resources.workers:>9}{cell.zero_stage:>6}"
         f"{cell.memory_bytes / 2**20:>8.0f}{clock(cell_seconds(cell, rate, encoding)):>9}"
     )
@@ -80,10 +79,10 @@ def cell_seconds(cell: Cell, rate: float, encoding: int = 0) -> float:
         rate: FLOP/s of one CPU.
         encoding: FLOPs of the tokenizer an image, where training encodes as it goes.
     """
-    flops_a_step = (cell.flops_per_image + encoding) * cell.batch
+    flops_per_step = (cell.costs.flops_per_image + encoding) * cell.batch
     cpus = cell.resources.workers * cell.resources.cpus_per_worker
-    step = SECONDS_A_LAYER * cell.depth + flops_a_step / (UTILISATION * rate * cpus)
-    return SECONDS_A_CELL + cell.steps * step
+    step = SECONDS_PER_LAYER * cell.depth + flops_per_step / (UTILISATION * rate * cpus)
+    return SECONDS_PER_CELL + cell.steps * step
 
 
 def makespan(cells: tuple[Cell, ...], rate: float, encoding: int = 0) -> float:

@@ -7,8 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ray.train import TrainingFailedError
-
 from lawfit.records import schema
 from varscale.data.images import ViewRule
 from varscale.data.loader import check_sides
@@ -113,16 +111,22 @@ def _train(
     run_id = records.open_tokenizer(run.run_key, run.name, _params(run), tags)
     made = folder / WEIGHTS_FILE
     facts = {"name": run.name, "run_key": run.run_key, "git_commit": git_commit, **run.settings}
-    rule, limit = ViewRule.of(study.data), study.data.cache_bytes
-    job = TokenizerJob(run, rule, study.evaluation, images.folder, made, facts, run_id, records, limit)
+    job = TokenizerJob(
+        run=run,
+        rule=ViewRule.of(study.data),
+        evaluation=study.evaluation,
+        images=images.folder,
+        output=made,
+        facts=facts,
+        run_id=run_id,
+        records=records,
+        cache_bytes=study.data.cache_bytes,
+    )
     workers = Workers(run.workers, run.cpus_per_worker, run.gpus_per_worker)
-    try:
-        with Ticker(records, _Line(run, records).print):
-            launch(run_tokenizer_rank, job, workers, study.checkpoints, folder)
-    except TrainingFailedError as error:
-        reason = str(error).strip().splitlines()[-1]
-        records.fail(run_id, reason)
-        raise EnvironmentalError(f"tokenizer {run.name}: {reason}") from error
+    with Ticker(records, _Line(run, records).print):
+        failure = launch(run_tokenizer_rank, job, workers, study.checkpoints, folder)
+    if failure:
+        raise EnvironmentalError(f"tokenizer {run.name}: {failure}")
     if not made.is_file():
         reason = "diverged: the loss is not finite; a lower recipe.lr may help"
         records.fail(run_id, reason)

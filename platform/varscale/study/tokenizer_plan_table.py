@@ -22,7 +22,7 @@ def tokenizer_table(study: TokenizerStudy) -> str:
         UserError: as for training: the plan is the same.
     """
     run = make_run(study, data_fingerprint="", node_cpus=os.cpu_count() or 1)
-    cfg, recipe = run.vqvae, run.recipe
+    cfg, recipe, split = run.vqvae, run.recipe, run.split(run.workers)
     flops = forward_flops(cfg)
     total = 3 * flops * recipe.steps * recipe.batch
     return "\n".join(
@@ -33,7 +33,7 @@ def tokenizer_table(study: TokenizerStudy) -> str:
             f"loss        {_losses(run)}",
             f"steps       {recipe.steps:,} of {recipe.batch} images, warm-up {run.warmup_steps:,},"
             f" {recipe.schedule} from {recipe.lr:g}",
-            f"workers     {run.workers} × {run.accumulation} × {run.micro_batch} images, {run.precision},"
+            f"workers     {run.workers} × {split.accumulation} × {split.micro_batch} images, {run.precision},"
             f" {run.cpus_per_worker} CPUs and {run.gpus_per_worker} GPUs each",
             f"compute     {flops / 1e9:,.1f} GFLOP an image forward (convolutions), {total:.2e} FLOPs in all,"
             " critics not counted",

@@ -1,7 +1,7 @@
-"""DeepSpeed ZeRO behind four verbs: step, gather, save, load. The only file that imports it.
+"""DeepSpeed ZeRO behind four verbs: step, gather, save, load. The only file that imports it; it knows no model.
 
-A torch AdamW goes in as client optimizer and no DeepSpeed extension is compiled: on a fresh machine a JIT build would
-hold everyone up for a minute.
+An optimizer of torch goes in as client optimizer and no DeepSpeed extension is compiled: on a fresh machine a JIT build
+would hold everyone up for a minute.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from varscale.models.var import is_decayed
-from varscale.plan.cells import Cell
+from varscale.plan.batch_split import BatchSplit
 
 STATE_TAG = "state"
 
@@ -27,29 +26,13 @@ STATE_TAG = "state"
 class EngineSettings:
     """What an engine must know of a training."""
 
-    lr: float
-    """Before the first step; each step names its own."""
-    betas: tuple[float, float]
     clip: float
     """Largest global gradient norm."""
-    micro_batch: int
-    accumulation: int
+    split: BatchSplit
     zero_stage: int
     """0 replicates everything; the caller may then change weights between steps."""
     precision: str
-
-    @staticmethod
-    def of(cell: Cell) -> EngineSettings:
-        """Settings of a cell of the grid."""
-        return EngineSettings(
-            lr=cell.lr,
-            betas=cell.optimizer.betas,
-            clip=cell.optimizer.clip,
-            micro_batch=cell.micro_batch,
-            accumulation=cell.accumulation,
-            zero_stage=cell.zero_stage,
-            precision=cell.precision,
-        )
+    """fp32, or bf16: autocast, with weights and moments in float32."""
 
 
 @dataclass(frozen=True)
@@ -80,22 +63,18 @@ class ZeroEngine:
 
     Args:
         model: on ``device``, with the same weights on every rank; parameters without gradient stay as they are.
-        settings: batch split, ZeRO stage, precision, optimizer.
-        optimizer: in place of AdamW on all parameters; its groups say ``decayed`` and may say ``lr_scale``.
+        optimizer: of the model's trained parameters, in groups that say ``decayed`` and may say ``lr_scale``.
     """
 
     def __init__(
         self,
         model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
         settings: EngineSettings,
         device: torch.device,
-        optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         self._deepspeed = import_deepspeed(device)
         self._deepspeed.init_distributed(dist_backend=dist.get_backend())
-        optimizer = optimizer or torch.optim.AdamW(
-            parameter_groups(model), lr=settings.lr, betas=settings.betas, fused=True
-        )
         self._engine, *_ = self._deepspeed.initialize(
             model=model, optimizer=optimizer, config=_config(settings), dist_init_required=False
         )
@@ -140,29 +119,25 @@ class ZeroEngine:
         with self.gathered():
             return {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
 
-    def save(self, folder: Path, position: dict[str, int]) -> None:
-        """Write this rank's part of the resumable state, with the position in training."""
-        self._engine.save_checkpoint(str(folder), tag=STATE_TAG, client_state=position, save_latest=False)
+    def save(self, folder: Path) -> None:
+        """Write this rank's part of the state: weights, moments, step counts."""
+        self._engine.save_checkpoint(str(folder), tag=STATE_TAG, save_latest=False)
 
-    def load(self, folder: Path) -> dict[str, int]:
-        """Restore what :meth:`save` wrote, for the same number of ranks (at stage 0 any); return the position."""
-        path, position = self._engine.load_checkpoint(str(folder), tag=STATE_TAG)
+    def load(self, folder: Path) -> None:
+        """Restore what :meth:`save` wrote, for the same number of ranks (at stage 0 any).
+
+        Raises:
+            FileNotFoundError: there is no checkpoint of this engine.
+        """
+        path, _ = self._engine.load_checkpoint(str(folder), tag=STATE_TAG)
         if path is None:
             raise FileNotFoundError(f"{folder}: no checkpoint of this engine")
-        return position
-
-
-def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
-    """Trained parameters in two groups, with and without weight decay."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    groups = ((decayed, [p for name, p in named if is_decayed(name, p) == decayed]) for decayed in (True, False))
-    return [{"params": params, "decayed": decayed} for decayed, params in groups]
 
 
 def _config(settings: EngineSettings) -> dict[str, Any]:
     return {
-        "train_micro_batch_size_per_gpu": settings.micro_batch,
-        "gradient_accumulation_steps": settings.accumulation,
+        "train_micro_batch_size_per_gpu": settings.split.micro_batch,
+        "gradient_accumulation_steps": settings.split.accumulation,
         # At stage 0 DeepSpeed clips and keeps the norm to itself: step() does both there.
         "gradient_clipping": settings.clip if settings.zero_stage else 0.0,
         # Stage 1 copies every gradient into one buffer first, to no end while nothing is sharded (3 % of a step).

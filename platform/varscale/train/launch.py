@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import ray.train
 import ray.train.torch
 import torch
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from varscale.device import keep_freed_memory
+from varscale.records import report_warnings
 from varscale.spec.study import Checkpoints
-from varscale.train.peers import Place
+from varscale.train.job import Job
+from varscale.train.peers import Rank
+
+J = TypeVar("J", bound=Job)
 
 
 @dataclass(frozen=True)
@@ -27,22 +31,37 @@ class Workers:
     gpus: int
 
 
-def enter_rank(cpus: int) -> Place:
-    """On a worker: set its memory and threads up for ``cpus`` CPUs, and say where it stands among its peers."""
+def enter_rank(job: Job, cpus: int) -> Rank:
+    """On a worker: set its memory, threads (``cpus``) and warnings up, and say which rank it is."""
+    report_warnings(job.records, job.run_id)
     keep_freed_memory()
     torch.set_num_threads(cpus)
     context = ray.train.get_context()
-    return Place(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    return Rank(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
 
 
-def launch(rank: Callable[[Any], None], job: Any, workers: Workers, checkpoints: Checkpoints, folder: Path) -> None:
+def launch(rank: Callable[[J], None], job: J, workers: Workers, checkpoints: Checkpoints, folder: Path) -> str | None:
     """Run ``rank(job)`` on every worker to its end; goes on from the latest checkpoint in ``folder``.
 
-    Raises:
-        ray.train.TrainingFailedError: the workers failed more often than ``checkpoints.max_failures``.
+    Returns:
+        The reason, if the workers failed more often than ``checkpoints.max_failures``; the run is then closed as
+        failed.
     """
+    trainer = _trainer(rank, job, workers, checkpoints, folder)
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        reason = str(error).strip().splitlines()[-1]
+        job.records.fail(job.run_id, reason)
+        return reason
+    return None
+
+
+def _trainer(
+    rank: Callable[[J], None], job: J, workers: Workers, checkpoints: Checkpoints, folder: Path
+) -> TorchTrainer:
     resources = {"CPU": workers.cpus, "GPU": workers.gpus} if workers.gpus else {"CPU": workers.cpus}
-    TorchTrainer(
+    return TorchTrainer(
         rank,
         train_loop_config=job,
         torch_config=TorchConfig(backend=None if workers.gpus else "gloo"),
@@ -55,4 +74,4 @@ def launch(rank: Callable[[Any], None], job: Any, workers: Workers, checkpoints:
             checkpoint_config=CheckpointConfig(num_to_keep=checkpoints.keep),
             failure_config=FailureConfig(max_failures=checkpoints.max_failures),
         ),
-    ).fit()
+    )

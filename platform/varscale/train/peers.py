@@ -1,4 +1,4 @@
-"""What both trainings share: a worker's place among its peers, and who is told of the run."""
+"""What every training knows of its surroundings: its rank among the workers, and what is told of the run."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from typing import Protocol
 
 import torch
 
-LOG_EVERY = 16
-"""Steps between records of training figures, each the mean over those steps."""
-
 
 class Observer(Protocol):
-    """Who is told of the run; every rank calls, so that collective work can be done inside."""
+    """What is told of the run; every rank calls, so that collective work can be done inside."""
 
     def on_metrics(self, step: int, metrics: dict[str, float]) -> None:
         """Figures after ``step`` optimizer steps."""
@@ -22,9 +19,10 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True)
-class Place:
-    """This worker among its peers."""
+class Rank:
+    """One worker among its peers."""
 
-    rank: int
+    index: int
+    """Rank 0 writes what is written once."""
     world_size: int
     device: torch.device

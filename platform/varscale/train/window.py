@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from lawfit.records import schema
-from varscale.train.peers import Place
+from varscale.train.peers import Rank
 
 
 class Window:
@@ -20,8 +20,8 @@ class Window:
         batch: images of a step, all ranks' together.
     """
 
-    def __init__(self, place: Place, batch: int) -> None:
-        self._place, self._batch = place, batch
+    def __init__(self, rank: Rank, batch: int) -> None:
+        self._rank, self._batch = rank, batch
         self._figures: list[dict[str, torch.Tensor]] = []
         self._clock = _Clock()
 
@@ -46,15 +46,15 @@ class Window:
         means = [torch.stack([f[name].double().cpu() for f in self._figures if name in f]).mean() for name in names]
         seconds, cpu_seconds = self._clock.elapsed()
         *totals, cpu_seconds = self._over_ranks([*means, torch.tensor(cpu_seconds, dtype=torch.float64)])
-        metrics = {name: total / self._place.world_size for name, total in zip(names, totals, strict=True)}
+        metrics = {name: total / self._rank.world_size for name, total in zip(names, totals, strict=True)}
         metrics |= {schema.IMAGES_PER_S: len(self._figures) * self._batch / seconds, schema.CPU_SECONDS: cpu_seconds}
         self._figures, self._clock = [], _Clock()
         return metrics
 
     def _over_ranks(self, figures: list[torch.Tensor]) -> list[float]:
         """Sums of scalars over all ranks."""
-        sums = torch.stack(figures).to(self._place.device)
-        if self._place.world_size > 1:
+        sums = torch.stack(figures).to(self._rank.device)
+        if self._rank.world_size > 1:
             dist.all_reduce(sums)
         return sums.tolist()
 

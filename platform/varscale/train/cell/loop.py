@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from lawfit.records import schema
 from varscale.data.loader import TokenShards
 from varscale.evaluate.loss import validation_metrics
 from varscale.models.quantizer import MultiScaleQuantizer
+from varscale.models.store import StoredModel
+from varscale.plan.batch_split import BatchSplit
 from varscale.plan.cells import Cell
 from varscale.plan.schedule import lr_factor, weight_decay_at
-from varscale.train.engine import ZeroEngine
-from varscale.train.peers import LOG_EVERY, Observer, Place
+from varscale.train.engine import EngineSettings, ZeroEngine
+from varscale.train.peers import Observer, Rank
 from varscale.train.window import Window
 
 
@@ -38,46 +40,55 @@ class TrainingData:
     train: Batches
     val: TokenShards
     quantizer: MultiScaleQuantizer
-    """Of the frozen tokenizer, on the worker's device."""
+    """That of the frozen tokenizer, on the worker's device."""
     evaluation_batch: int
 
 
-def train(cell: Cell, data: TrainingData, engine: ZeroEngine, place: Place, observer: Observer, start: int) -> None:
+def new_engine(cell: Cell, model: StoredModel, rank: Rank) -> ZeroEngine:
+    """An engine that trains ``model`` as the cell says, on as many ranks as there are."""
+    optimizer = torch.optim.AdamW(
+        cell.family.parameter_groups(model), lr=cell.lr, betas=cell.optimizer.betas, fused=True
+    )
+    settings = EngineSettings(cell.optimizer.clip, cell.split(rank.world_size), cell.zero_stage, cell.precision)
+    return ZeroEngine(model, optimizer, settings, rank.device)
+
+
+def train(cell: Cell, data: TrainingData, engine: ZeroEngine, rank: Rank, observer: Observer, start: int) -> None:
     """Train from step ``start`` to the end, validating and checkpointing on the way."""
-    window = Window(place, cell.batch)
+    window, cadence, split = Window(rank, cell.batch), cell.cadence, cell.split(rank.world_size)
     engine.module.train()
     for step in range(start, cell.steps):
-        torch.manual_seed(_noise_seed(cell.seed, step, place.rank))
+        torch.manual_seed(_noise_seed(cell.seed, step, rank.index))
         factor = lr_factor(
             step, cell.steps, cell.warmup_steps, cell.optimizer.schedule, cell.optimizer.final_lr_fraction
         )
         result = engine.step(
-            _micro_batches(cell, data.train, step, place),
-            lambda model, batch: _loss(model, data.quantizer, *batch),
+            micro_batches(split, data.train, step, rank),
+            lambda model, batch: cell.family.loss(model, data.quantizer, *batch),
             cell.lr * factor,
             _weight_decay(cell, step),
         )
         window.add({schema.TRAIN_LOSS: result.loss, schema.GRAD_NORM: torch.tensor(result.grad_norm)})
         done = step + 1
-        if done % LOG_EVERY == 0 or done == cell.steps:
+        if cadence.records(done):
             observer.on_metrics(done, {**_figures(cell, window), schema.LR: cell.lr * factor, **_flops(cell, done)})
-        if done in cell.evaluate_at:
+        if cadence.validates(done):
             with window.paused():
-                observer.on_metrics(done, _validate(cell, data, engine, place, done))
-        if done % cell.checkpoint_every == 0 and done < cell.steps:
+                observer.on_metrics(done, _validate(cell, data, engine, rank, done))
+        if cadence.saves(done):
             with window.paused():
                 observer.on_checkpoint(done)
 
 
-def _validate(cell: Cell, data: TrainingData, engine: ZeroEngine, place: Place, step: int) -> dict[str, float]:
+def _validate(cell: Cell, data: TrainingData, engine: ZeroEngine, rank: Rank, step: int) -> dict[str, float]:
     metrics = validation_metrics(
         engine.module,  # type: ignore[arg-type]
         data.quantizer,
         data.val.first_views(),
         data.val.labels,
         data.evaluation_batch,
-        place.rank,
-        place.world_size,
+        rank.index,
+        rank.world_size,
     )
     return {**metrics, **_flops(cell, step)}
 
@@ -87,7 +98,7 @@ def _figures(cell: Cell, window: Window) -> dict[str, float]:
     means = window.close()
     speed = means[schema.IMAGES_PER_S]
     means.pop(schema.CPU_SECONDS)
-    return {**means, schema.FLOPS_PER_S: speed * cell.flops_per_image}
+    return {**means, schema.FLOPS_PER_S: speed * cell.costs.flops_per_image}
 
 
 def _flops(cell: Cell, step: int) -> dict[str, float]:
@@ -96,23 +107,17 @@ def _flops(cell: Cell, step: int) -> dict[str, float]:
 
 def flops_at(cell: Cell, step: int) -> float:
     """Training FLOPs spent after ``step`` steps."""
-    return float(step * cell.batch * cell.flops_per_image)
+    return float(step * cell.batch * cell.costs.flops_per_image)
 
 
-def _micro_batches(
-    cell: Cell, batches: Batches, step: int, place: Place
+def micro_batches(
+    split: BatchSplit, batches: Batches, step: int, rank: Rank
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """This rank's share of a step in parts: tokens int64 [micro_batch, L] and labels int64 [micro_batch]."""
     tokens, labels = batches.take(step)
-    for i in range(cell.accumulation):
-        part = slice(i * cell.micro_batch, (i + 1) * cell.micro_batch)
-        yield tokens[part].to(place.device), labels[part].to(place.device)
-
-
-def _loss(model: Any, quantizer: MultiScaleQuantizer, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy over all tokens, in nats."""
-    with torch.no_grad():
-        var_input = quantizer.var_input(tokens)
-    return model(labels, var_input, tokens)
+    for i in range(split.accumulation):
+        part = slice(i * split.micro_batch, (i + 1) * split.micro_batch)
+        yield tokens[part].to(rank.device), labels[part].to(rank.device)
 
 
 def _weight_decay(cell: Cell, step: int) -> float:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from varscale.models.quantizer import MultiScaleQuantizer
 from varscale.models.vqvae import VQVAE
-from varscale.train.peers import Place
+from varscale.train.peers import Rank
 
 HITS_EARLY_DECAY, HITS_DECAY, HITS_EARLY_STEPS = 0.9, 0.99, 100
 """Decays of the running mean that the model itself keeps (docs/MODEL.md 1.5)."""
@@ -26,15 +26,15 @@ KMEANS_VECTORS, KMEANS_ITERATIONS = 20_000, 10
 class CodeUsage:
     """Counts of codes by scale, int64 [K, V], since the last :meth:`reset`."""
 
-    def __init__(self, model: VQVAE, place: Place) -> None:
-        self._quantizer, self._place = model.quantize, place
+    def __init__(self, model: VQVAE, rank: Rank) -> None:
+        self._quantizer, self._rank = model.quantize, rank
         self.hits = torch.zeros_like(model.quantize.ema_vocab_hit_SV, dtype=torch.long)
 
     @torch.no_grad()
     def add(self, tokens: torch.Tensor, step: int) -> None:
         """Count this rank's tokens [B, L] of ``step``; ranks call this together."""
         now = self._quantizer.code_hits(tokens)
-        if self._place.world_size > 1:
+        if self._rank.world_size > 1:
             dist.all_reduce(now)
         self.hits += now
         decay = 0.0 if step == 0 else HITS_EARLY_DECAY if step < HITS_EARLY_STEPS else HITS_DECAY
@@ -54,7 +54,7 @@ class CodeUsage:
 
 
 @torch.no_grad()
-def revive(model: VQVAE, batches: list[torch.Tensor], dead: torch.Tensor, seed: int, step: int, place: Place) -> int:
+def revive(model: VQVAE, batches: list[torch.Tensor], dead: torch.Tensor, seed: int, step: int, rank: Rank) -> int:
     """Move dead codes onto residual vectors of the global batch; return how many.
 
     Which vectors is a function of (seed, step). Vectors that no code stands near are among them, and each scale gives
@@ -69,34 +69,34 @@ def revive(model: VQVAE, batches: list[torch.Tensor], dead: torch.Tensor, seed: 
         return 0
     pool = torch.cat([model.quantize.residuals(model.encode(images))[1].flatten(0, 1) for images in batches])
     rng = np.random.default_rng((seed, step, count))
-    chosen = torch.from_numpy(rng.integers(len(pool) * place.world_size, size=count)).to(pool.device)
-    mine = chosen // len(pool) == place.rank
+    chosen = torch.from_numpy(rng.integers(len(pool) * rank.world_size, size=count)).to(pool.device)
+    mine = chosen // len(pool) == rank.index
     codes = torch.where(mine[:, None], pool[chosen % len(pool)], 0.0)
-    if place.world_size > 1:
+    if rank.world_size > 1:
         dist.all_reduce(codes)
     model.quantize.embedding.weight[dead] = codes
     return count
 
 
 @torch.no_grad()
-def found_codebook(model: VQVAE, steps: list[list[torch.Tensor]], seed: int, place: Place) -> None:
+def found_codebook(model: VQVAE, steps: list[list[torch.Tensor]], seed: int, rank: Rank) -> None:
     """Set all codes to k-means of the residuals that the images of the coming steps have.
 
     Args:
         steps: this rank's micro-batches [B, 3, S, S] of each of several steps; the images of all ranks count.
     """
-    latents = torch.cat([_all_ranks(torch.cat([model.encode(images) for images in step]), place) for step in steps])
-    codes = residual_kmeans(model.quantize, latents.float().cpu(), seed).to(place.device)
-    if place.world_size > 1:
+    latents = torch.cat([_all_ranks(torch.cat([model.encode(images) for images in step]), rank) for step in steps])
+    codes = residual_kmeans(model.quantize, latents.float().cpu(), seed).to(rank.device)
+    if rank.world_size > 1:
         dist.broadcast(codes, src=0)
     model.quantize.embedding.weight.copy_(codes)
 
 
-def _all_ranks(x: torch.Tensor, place: Place) -> torch.Tensor:
+def _all_ranks(x: torch.Tensor, rank: Rank) -> torch.Tensor:
     """The rows of all ranks, in their order in the global batch."""
-    if place.world_size == 1:
+    if rank.world_size == 1:
         return x
-    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(place.world_size)]
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(rank.world_size)]
     dist.all_gather(parts, x.contiguous())
     return torch.cat(parts)
 

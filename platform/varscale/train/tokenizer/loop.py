@@ -23,14 +23,16 @@ from varscale.data.views import TrainingViews, validation_batches
 from varscale.evaluate.reconstruction import measure, psnr
 from varscale.metrics.features import own_features
 from varscale.metrics.pictures import to_tensor
+from varscale.models.decay import groups_by_decay
 from varscale.models.discriminator import PatchDiscriminator
 from varscale.models.lpips import LPIPS
 from varscale.models.vqvae import VQVAE
+from varscale.plan.batch_split import BatchSplit
 from varscale.plan.schedule import lr_factor
 from varscale.plan.tokenizer import TokenizerRun
 from varscale.spec.tokenizer import TokenizerEvaluation
 from varscale.train.engine import EngineSettings, ZeroEngine
-from varscale.train.peers import LOG_EVERY, Observer, Place
+from varscale.train.peers import Observer, Rank
 from varscale.train.tokenizer.average import AveragedModel
 from varscale.train.tokenizer.codebook import FOUNDING_IMAGES, CodeUsage, found_codebook, revive
 from varscale.train.tokenizer.objective import Judged, TokenizerObjective, hinge_discriminator_loss
@@ -39,6 +41,8 @@ from varscale.train.window import Window
 
 CRITIC = "discriminator"
 STATE_FILE = "state.safetensors"
+ZERO_STAGE = 0
+"""Codes are moved between steps, which a sharded optimizer would overwrite, and Muon wants whole matrices."""
 HITS, CPU = "hits", "cpu_seconds"
 
 
@@ -61,12 +65,12 @@ class TokenizerTraining:
     """
 
     def __init__(
-        self, run: TokenizerRun, place: Place, perceptual: LPIPS | None, discriminator: nn.Module | None = None
+        self, run: TokenizerRun, rank: Rank, perceptual: LPIPS | None, discriminator: nn.Module | None = None
     ) -> None:
-        self.run, self.place, self._perceptual = run, place, perceptual
+        self.run, self.rank, self._perceptual = run, rank, perceptual
         torch.manual_seed(run.seed)
-        self.model = VQVAE(run.vqvae).to(place.device)
-        self.usage = CodeUsage(self.model, place)
+        self.model = VQVAE(run.vqvae).to(rank.device)
+        self.usage = CodeUsage(self.model, rank)
         self.cpu_seconds = 0.0
         """Of all workers' steps up to the last record, earlier attempts included."""
         self.unrecorded_cpu_seconds = 0.0
@@ -74,20 +78,18 @@ class TokenizerTraining:
         recipe = run.recipe
         self.average = AveragedModel(self.model, recipe.ema_decay)
         objective = TokenizerObjective(self.model, recipe)
-        self._engine = self._new_engine(objective, recipe.lr, recipe.betas, tokenizer_optimizer(objective, recipe))
+        self._engine = self._new_engine(objective, tokenizer_optimizer(objective, recipe))
         self._critic: ZeroEngine | None = None
         if adversarial := recipe.adversarial:
             critic = discriminator or PatchDiscriminator(adversarial.channels, adversarial.layers)
-            self._critic = self._new_engine(critic, self._critic_lr, adversarial.betas)
+            groups = groups_by_decay(critic.to(rank.device))
+            optimizer = torch.optim.AdamW(groups, lr=self._critic_lr, betas=adversarial.betas, fused=True)
+            self._critic = self._new_engine(critic, optimizer)
 
-    def _new_engine(
-        self, module: nn.Module, lr: float, betas: tuple[float, float], optimizer: torch.optim.Optimizer | None = None
-    ) -> ZeroEngine:
-        run = self.run
-        settings = EngineSettings(
-            lr, betas, run.recipe.clip, run.micro_batch, run.accumulation, zero_stage=0, precision=run.precision
-        )
-        engine = ZeroEngine(module.to(self.place.device), settings, self.place.device, optimizer)
+    def _new_engine(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> ZeroEngine:
+        run, rank = self.run, self.rank
+        settings = EngineSettings(run.recipe.clip, run.split(rank.world_size), ZERO_STAGE, run.precision)
+        engine = ZeroEngine(module, optimizer, settings, rank.device)
         # Only now: DeepSpeed broadcasts weights as flat bytes, and would refuse this layout.
         engine.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return engine
@@ -125,7 +127,7 @@ class TokenizerTraining:
 
     def found_codebook(self, steps: list[list[torch.Tensor]]) -> None:
         """Make the first codebook from the images of the coming steps."""
-        found_codebook(self.model, steps, self.run.seed, self.place)
+        found_codebook(self.model, steps, self.run.seed, self.rank)
         self._renew_average(slice(None))
 
     def tend_codebook(self, step: int, batches: list[torch.Tensor]) -> dict[str, float]:
@@ -137,7 +139,7 @@ class TokenizerTraining:
         moved = 0
         if step < recipe.revive_until * recipe.steps:
             dead = self.usage.dead()
-            moved = revive(self.model, batches, dead, self.run.seed, step, self.place)
+            moved = revive(self.model, batches, dead, self.run.seed, step, self.rank)
             self._renew_average(dead)
         self.usage.reset()
         figures = {**used, schema.CODES_REVIVED: float(moved)}
@@ -154,12 +156,12 @@ class TokenizerTraining:
         final = 1.0 if recipe.schedule == "constant" else recipe.final_lr_fraction
         return lr_factor(step, recipe.steps, self.run.warmup_steps, "cos", final)
 
-    def save(self, folder: Path, position: dict[str, int]) -> None:
+    def save(self, folder: Path) -> None:
         """Write this rank's part of the resumable state."""
-        self._engine.save(folder, position)
+        self._engine.save(folder)
         if self._critic:
-            self._critic.save(folder / CRITIC, position)
-        if self.place.rank == 0:
+            self._critic.save(folder / CRITIC)
+        if self.rank.index == 0:
             spent = self.cpu_seconds + self.unrecorded_cpu_seconds
             state = self.average.model.state_dict() | {HITS: self.usage.hits, CPU: torch.tensor(spent)}
             safetensors.torch.save_file({k: v.cpu().contiguous() for k, v in state.items()}, folder / STATE_FILE)
@@ -180,32 +182,33 @@ def train(training: TokenizerTraining, data: TokenizerData, observer: Observer, 
 
     A run whose loss is not finite ends there, without a validation.
     """
-    run, place = training.run, training.place
-    window = Window(training.place, run.recipe.batch)
+    run, rank, cadence = training.run, training.rank, training.run.cadence
+    split = run.split(rank.world_size)
+    window = Window(rank, run.recipe.batch)
     quality: dict[str, float] = {}
     with TrainingViews(
-        data.train, data.rule, run.seed, run.recipe.batch, run.share, place.rank, run.cpus_per_worker
+        data.train, data.rule, run.seed, run.recipe.batch, split.share, rank.index, run.cpus_per_worker
     ) as views:
         for step in range(start, run.steps):
             if step == run.quantize_from:
                 coming = range(step, step + -(-FOUNDING_IMAGES // run.recipe.batch))
-                training.found_codebook([_micro_batches(views.take(s), run, place) for s in coming])
-            batches = _micro_batches(views.take(step), run, place)
+                training.found_codebook([_micro_batches(views.take(s), split, rank) for s in coming])
+            batches = _micro_batches(views.take(step), split, rank)
             tended = training.tend_codebook(step, batches)
             if tended:
                 observer.on_metrics(step, tended)
             window.add(training.step(step, batches))
             done = step + 1
-            if done % LOG_EVERY == 0 or done == run.steps:
+            if cadence.records(done):
                 figures = _figures(training, window.close(), step)
                 observer.on_metrics(done, figures)
                 if not math.isfinite(figures[schema.TRAIN_LOSS]):
                     return {}
-            if done in run.evaluate_at:
+            if cadence.validates(done):
                 with window.paused():
                     quality = _validate(training, data, whole=done == run.steps)
                 observer.on_metrics(done, {schema.VAL + name: value for name, value in quality.items()})
-            if done % run.checkpoint_every == 0 and done < run.steps:
+            if cadence.saves(done):
                 with window.paused():
                     training.unrecorded_cpu_seconds = window.cpu_seconds()
                     observer.on_checkpoint(done)
@@ -223,9 +226,9 @@ def _figures(training: TokenizerTraining, means: dict[str, float], step: int) ->
     }
 
 
-def _micro_batches(views: np.ndarray, run: TokenizerRun, place: Place) -> list[torch.Tensor]:
-    parts = to_tensor(views).split(run.micro_batch)
-    return [part.to(place.device, memory_format=torch.channels_last) for part in parts]
+def _micro_batches(views: np.ndarray, split: BatchSplit, rank: Rank) -> list[torch.Tensor]:
+    parts = to_tensor(views).split(split.micro_batch)
+    return [part.to(rank.device, memory_format=torch.channels_last) for part in parts]
 
 
 def _critic_loss(model: nn.Module, pair: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -235,8 +238,8 @@ def _critic_loss(model: nn.Module, pair: tuple[torch.Tensor, torch.Tensor]) -> t
 
 def _validate(training: TokenizerTraining, data: TokenizerData, whole: bool) -> dict[str, float]:
     """Quality of the averaged weights; the last one, on ``whole`` validation images, with the Fréchet distance."""
-    place, model, evaluation = training.place, training.average.model, data.evaluation
+    rank, model, evaluation = training.rank, training.average.model, data.evaluation
     count = len(data.val) if whole else min(evaluation.images or len(data.val), len(data.val))
-    batches = validation_batches(data.val, data.rule, count, evaluation.batch, place.rank, place.world_size)
+    batches = validation_batches(data.val, data.rule, count, evaluation.batch, rank.index, rank.world_size)
     space = own_features(model) if whole else None
-    return measure(model, batches, place.device, space, place.world_size).facts()
+    return measure(model, batches, rank.device, space, rank.world_size).facts()

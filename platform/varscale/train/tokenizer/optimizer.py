@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch.optim._muon import DEFAULT_A, DEFAULT_B, DEFAULT_C, DEFAULT_NS_STEPS, EPS, muon
 
+from varscale.models.decay import groups_by_decay
 from varscale.spec.tokenizer import TokenizerRecipe
-from varscale.train.engine import parameter_groups
 from varscale.train.tokenizer.objective import TokenizerObjective
 
 NOT_MATRICES = ("encoder.conv_in.", "decoder.conv_out.", "quantize.")
@@ -79,7 +79,7 @@ def tokenizer_optimizer(objective: TokenizerObjective, recipe: TokenizerRecipe) 
         if recipe.muon and parameter.dim() == 4 and not name.startswith(NOT_MATRICES)
     }
     groups = []
-    for group in parameter_groups(objective):
+    for group in groups_by_decay(objective):
         rest = [p for p in group["params"] if id(p) not in matrices and p is not codes]
         groups.append({**group, "params": rest})
     groups.append({"params": [codes], "decayed": False, "lr_scale": recipe.codebook_lr_scale})
