@@ -24,9 +24,10 @@ PARTS = {
     "a training step": "tests/train/test_engine.py",
     "tokenizer training": "tests/train/test_codebook.py tests/train/test_tokenizer_loss.py",
     "records, identity": "tests/test_tracking.py tests/test_identity.py",
-    "lawfit: forms, fits": "tests/lawfit/test_forms.py tests/lawfit/test_fitting.py",
-    "lawfit: the command": "tests/lawfit/test_cli.py",
-    "pages": "tests/docs",
+    "lawfit: forms, fits": "tests/lawfit/forms tests/lawfit/fitting",
+    "lawfit: approaches, questions": "tests/lawfit/approaches tests/lawfit/questions",
+    "lawfit: the command": "tests/lawfit/command",
+    "pages, but recipes": "tests/docs --ignore tests/docs/test_extending.py",
 }
 
 

@@ -64,3 +64,10 @@ def test_the_time_of_stages_is_read_from_what_a_study_prints(tmp_path: Path) -> 
     log.write_text("")
     with pytest.raises(SystemExit, match="no table"):
         quickstart.stage_rows(log)
+
+
+def test_parts_name_tests_that_are_there(root: Path) -> None:
+    from parts import PARTS
+
+    named = [word for tests in PARTS.values() for word in tests.split() if not word.startswith("-")]
+    assert not [name for name in named if not (root / name).exists()]
