@@ -219,6 +219,8 @@ def test_a_field_that_comes_later_leaves_old_keys_alone_at_its_old_meaning(
     assert study_key(later(study, warm_restarts=0), "t") == old
     assert len({old, study_key(later(study), "t"), study_key(later(study, warm_restarts=1), "t")}) == 3
     assert study_key(later(study, warm_restarts=0, forgotten=1), "t") != old
+    back = changed(later(study), "optimizer.by_depth", {3: {"warm_restarts": 0}})
+    assert study_key(back, "t") != study_key(later(study), "t")
 
 
 def test_where_a_depth_runs_is_no_identity_and_the_former_key_is_known(study: Study) -> None:

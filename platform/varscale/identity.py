@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import typing
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel
@@ -35,11 +36,13 @@ def digest(content: Any) -> str:
 
 def facts(of: Any) -> Facts:
     """Identity of a specification's section, or of a dataclass: its fields without those that are marked otherwise."""
-    values = _values(of)
+    marked = marks(type(of))
+    values = {name: value for name, value in _values(of).items() if not _is_outside(marked[name])}
     if "by_depth" in values:
-        known = {depth: _identity(type(of), changes) for depth, changes in values["by_depth"].items()}
-        values["by_depth"] = {depth: changes for depth, changes in known.items() if changes}
-    return _identity(type(of), values)
+        inside = {name for name in marked if not _is_outside(marked[name])}
+        changes = {depth: _only(inside, each) for depth, each in values["by_depth"].items()}
+        values["by_depth"] = _filled(changes)  # a depth may go back to what a later field meant before: that stays
+    return {name: value for name, value in values.items() if Later(value) not in marked[name]}
 
 
 def study_key(study: Study, tokens_key: str) -> str:
@@ -57,7 +60,7 @@ def former_study_key(study: Study, tokens_key: str) -> str:
 def _study_key(study: Study, tokens_key: str, precisions: dict[int, str]) -> str:
     own = facts(study)
     aspect, precision = _take(own, "sizes.aspect"), _take(own, "engine.precision")
-    changes = {depth: _without(each, "precision") for depth, each in _take(own, "engine.by_depth").items()}
+    changes = {depth: _only(each.keys() - {"precision"}, each) for depth, each in _take(own, "engine.by_depth").items()}
     own["engine"] |= _filled({"by_depth": _filled(changes)})
     for field in IN_TOKENS:
         _take(own, field)
@@ -155,14 +158,8 @@ def _has_fields(value: Any) -> bool:
     return isinstance(value, BaseModel) or dataclasses.is_dataclass(value)
 
 
-def _identity(kind: type, values: Facts) -> Facts:
-    """Without what is marked as outside, or stands at the value that was meant before its field came."""
-    marked = marks(kind)
-    return {name: value for name, value in values.items() if not any(_leaves_out(m, value) for m in marked[name])}
-
-
-def _leaves_out(mark: Any, value: Any) -> bool:
-    return isinstance(mark, Outside) or (isinstance(mark, Later) and mark.before == value)
+def _is_outside(marks_of_field: tuple[Any, ...]) -> bool:
+    return any(isinstance(mark, Outside) for mark in marks_of_field)
 
 
 def _take(own: Facts, path: str) -> Any:
@@ -173,8 +170,8 @@ def _take(own: Facts, path: str) -> Any:
     return own.pop(name)
 
 
-def _without(changes: Facts, name: str) -> Facts:
-    return {other: value for other, value in changes.items() if other != name}
+def _only(names: Collection[str], own: Facts) -> Facts:
+    return {name: value for name, value in own.items() if name in names}
 
 
 def _filled(own: Facts) -> Facts:
