@@ -47,7 +47,6 @@ from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
 from varscale.plan.cells import Cell, Inputs, make_plan
 from varscale.spec.files import load_study
-from varscale.storage import sha256_file
 from varscale.train.cell import loop
 from varscale.train.engine import ZeroEngine
 from varscale.train.peers import Rank
@@ -79,7 +78,7 @@ def write_shards(folder: Path, images: list[bytes], size: tuple[int, int]) -> Im
     }
     table = pa.table(columns, IMAGE_SCHEMA)
     pq.write_table(table, path, compression="none", row_group_size=16, write_page_checksum=True)
-    shard = Shard(file=path.name, rows=count, bytes=path.stat().st_size, sha256=sha256_file(path))
+    shard = Shard(file=path.name, rows=count, bytes=path.stat().st_size, sha256=Location.of(path).sha256())
     facts = {"source": "", "options": {}, "rejected": 0, "fingerprint": "", "key": ""}
     manifest = ImageManifest(classes=("photo",), splits={"train": (shard,)}, counts={"train": (count,)}, **facts)
     write_manifest(Location.of(folder), manifest)

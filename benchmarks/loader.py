@@ -36,7 +36,6 @@ from varscale.device import keep_freed_memory
 from varscale.locations import Location
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.vqvae import VQVAE
-from varscale.storage import sha256_file
 
 LENGTH, CODES, CLASSES = 680, 4096, 1000
 BATCH, BATCHES = 256, 300
@@ -82,7 +81,7 @@ def write_tokens(path: Path, tokens: np.ndarray, labels: np.ndarray) -> Shard:
     }
     with Sparse(path) as sink, pa.ipc.new_file(pa.PythonFile(sink, "w"), schema) as writer:
         writer.write_table(pa.table(columns, schema=schema))
-    sha256 = sha256_file(path) if tokens.any() else "not compared"
+    sha256 = Location.of(path).sha256() if tokens.any() else "not compared"
     return Shard(file=path.name, rows=len(labels), bytes=path.stat().st_size, sha256=sha256)
 
 

@@ -42,13 +42,15 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(place: Location, way: 
 def test_what_is_written_to_a_path_is_read_from_a_path(place: Location) -> None:
     with place.written_path() as path:
         path.write_bytes(b"whole")
-    with place.read_path() as path:
-        assert (path.name, path.read_bytes()) == ("file.txt", b"whole")
+    with place.here() as here:
+        assert (here.as_path().name, here.as_path().read_bytes()) == ("file.txt", b"whole")
+        assert str(here) == str(place)
     assert place.sha256() == "5d5766cf2d78701614200418ee1450690d9af12c84d52545e4802f001ad53099"
 
 
 def test_a_file_beside_keeps_the_options_of_the_url() -> None:
     beside = Location.of("s3://bucket/a.b/model.safetensors?region=us-east-1").with_suffix(".png")
+    assert (beside.suffix, str(beside.parent)) == (".png", "s3://bucket/a.b?region=us-east-1")
     assert (str(beside), beside.path) == ("s3://bucket/a.b/model.png?region=us-east-1", "bucket/a.b/model.png")
     with pytest.raises(UserError, match=r"s3://bucket/.+png.+: wanted a path"):
         beside.as_path()

@@ -9,13 +9,14 @@ import torch
 
 from varscale.errors import UserError
 from varscale.identity import difference
+from varscale.locations import Location
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import save_model
 from varscale.models.vqvae import VQVAE
 from varscale.plan.tokenizer import make_run
 from varscale.spec.files import load_tokenizer_study
 from varscale.spec.tokenizer import TokenizerStudy
-from varscale.study.places import Places
+from varscale.study.paths import StudyPaths
 from varscale.study.tokenizer import _finished
 from varscale.study.tokenizer_plan_table import encoding_flops, forward_flops, tokenizer_table
 from varscale.train.peers import Rank
@@ -104,12 +105,12 @@ def test_an_output_that_cannot_be_is_refused_before_anything_runs(root: Path, tm
     (tmp_path / "file").write_text("")
     study = imagenet(root, f"store={tmp_path / 'store'}", f"output={tmp_path / 'file' / 'vae.safetensors'}")
     with pytest.raises(UserError, match=r"file/vae\.safetensors: .* is a file; wanted a folder"):
-        Places.of(study)
+        StudyPaths.of(study)
 
 
 def test_a_finished_tokenizer_is_found_again_and_never_replaced_by_another(root: Path, tmp_path: Path) -> None:
     run, other = (make_run(imagenet(root, *REDUCED, f"recipe.lr={lr}"), "fingerprint") for lr in (1e-3, 2e-3))
-    path = tmp_path / "vae.safetensors"
+    path = Location.of(tmp_path / "vae.safetensors")
     assert _finished(path, run) is None
     model = VQVAE(run.vqvae)
     facts = {"run_key": run.run_key, **run.settings, "validation": {"psnr_db": 20.0}}

@@ -9,6 +9,7 @@ import pytest
 from lawfit.records import schema
 from lawfit.records.mlflow_runs import last_values
 from lawfit.records.mlflow_store import Store
+from varscale.locations import Location
 from varscale.tracking import Recorder, find_study
 
 
@@ -134,7 +135,7 @@ def test_many_metrics_and_files_arrive(uri: str, tmp_path: Path) -> None:
         writer.log(run, step, {"x": step})
     file = tmp_path / "note.txt"
     file.write_text("kept")
-    writer.log_files(run, [file], "notes")
+    writer.log_files(run, [Location.of(file)], "notes")
     assert writer.progress()["probe"].step == 2499  # type: ignore[union-attr]
     writer.close(run, schema.STATE_FINISHED)
     client = mlflow.MlflowClient(uri)

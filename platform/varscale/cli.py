@@ -28,7 +28,7 @@ data_app = typer.Typer(help="Look at a data set, and check that it is whole.", n
 app.add_typer(data_app, name="data")
 
 StudyFile = Annotated[Path, typer.Argument(help="The study, a YAML file such as studies/quickstart.yaml.")]
-TokenizerFile = Annotated[Path, typer.Argument(help="A YAML file such as studies/tokenizer-emoji32.yaml.")]
+TokenizerStudyFile = Annotated[Path, typer.Argument(help="A YAML file such as studies/tokenizer-emoji32.yaml.")]
 ReleasedScales = Annotated[
     str, typer.Option(help="Scales of a released tokenizer, e.g. 1,2,3,4,6,9,13,18,24,32 for 512 px; else 256 px.")
 ]
@@ -116,7 +116,7 @@ def data_show(
 
 
 @tokenizer_app.command("plan")
-def tokenizer_plan(spec: TokenizerFile, overrides: Overrides = None) -> None:
+def tokenizer_plan(spec: TokenizerStudyFile, overrides: Overrides = None) -> None:
     """Print what training a tokenizer will do and cost. Trains nothing."""
     from varscale.spec.files import load_tokenizer_study
 
@@ -127,20 +127,20 @@ def tokenizer_plan(spec: TokenizerFile, overrides: Overrides = None) -> None:
 
 
 @tokenizer_app.command("train")
-def tokenizer_train(spec: TokenizerFile, overrides: Overrides = None) -> None:
+def tokenizer_train(spec: TokenizerStudyFile, overrides: Overrides = None) -> None:
     """Train a tokenizer and write its weights and picture; run again, an interrupted training goes on."""
     from varscale.spec.files import load_tokenizer_study
 
     study = load_tokenizer_study(spec, overrides)
     from varscale.ray_session import connected
-    from varscale.study.places import Places
+    from varscale.study.paths import StudyPaths
     from varscale.study.stages import find_images, ingest_if_missing
     from varscale.study.tokenizer import train_tokenizer
 
-    places = Places.of(study)
+    paths = StudyPaths.of(study)
     with connected(_debug()):
-        images = ingest_if_missing(study.data, find_images(study.data, places.store))
-        quality = train_tokenizer(study, images, places, _git_commit()).facts["validation"]
+        images = ingest_if_missing(study.data, find_images(study.data, paths.store))
+        quality = train_tokenizer(study, images, paths, _git_commit()).facts["validation"]
     print(f"{study.output}: validation PSNR {quality['psnr_db']:.2f} dB")
     for name, value in quality.items():
         print(f"  {name:<32} {value:.4g}")
@@ -149,8 +149,8 @@ def tokenizer_train(spec: TokenizerFile, overrides: Overrides = None) -> None:
 
 @tokenizer_app.command("evaluate")
 def tokenizer_evaluate(
-    tokenizer: Annotated[Path, typer.Argument(help="A tokenizer's weights (.safetensors).")],
-    shards: Annotated[Path, typer.Argument(help="Image shards, as 'varscale ingest' makes them.")],
+    tokenizer: Annotated[str, typer.Argument(help="A tokenizer's weights (.safetensors).")],
+    shards: Annotated[str, typer.Argument(help="Image shards, as 'varscale ingest' makes them.")],
     split: Annotated[str, typer.Option(help="Split of the shards.")] = "val",
     features: Annotated[
         str,
@@ -158,13 +158,13 @@ def tokenizer_evaluate(
             help="Space of the Fréchet distance: tokenizer (its own encoder: circular), vgg16, or inception (rFID)."
         ),
     ] = "tokenizer",
-    weights: Annotated[Path | None, typer.Option(help="Weights of vgg16 or inception (.pth, .safetensors).")] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights of vgg16 or inception (.pth, .safetensors).")] = None,
     images: Annotated[int | None, typer.Option(min=2, help="Only the first so many images.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 64,
     resize_ratio: Annotated[
         float | None, typer.Option(min=1, help="Shorter side before the centre crop, times the tokenizer's side.")
     ] = None,
-    picture: Annotated[Path | None, typer.Option(help="PNG to write: originals, then what each scale adds.")] = None,
+    picture: Annotated[str | None, typer.Option(help="PNG to write: originals, then what each scale adds.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure PSNR, SSIM, Fréchet distance and use of codes by scale on any split of image shards."""
@@ -183,7 +183,7 @@ def tokenizer_evaluate(
 @app.command()
 def tokenise(
     shards: Annotated[str, typer.Argument(help="Image shards, as 'varscale ingest' makes them: a folder or a URL.")],
-    tokenizer: Annotated[Path, typer.Argument(help="A tokenizer's weights (.safetensors, or a released .pth).")],
+    tokenizer: Annotated[str, typer.Argument(help="A tokenizer's weights (.safetensors, or a released .pth).")],
     dest: Annotated[str, typer.Argument(help="Folder or URL for the token shards.")],
     views: Annotated[int, typer.Option(min=1, help="Augmented views of each training image.")] = 1,
     resize_ratio: Annotated[
@@ -234,29 +234,29 @@ def tokenise(
 @app.command()
 def plan(study_file: StudyFile, overrides: Overrides = None) -> None:
     """Print the grid of a study: sizes, tokens, FLOPs, predicted time. Trains nothing."""
-    study, places = _study(study_file, overrides, make_store=False)
+    study, paths = _study(study_file, overrides, make_store=False)
     from varscale.study.plan_table import plan_table
 
-    print(plan_table(study, places))
+    print(plan_table(study, paths))
 
 
 @app.command()
 def run(study_file: StudyFile, overrides: Overrides = None) -> None:
     """Run a study to its report; run again, it finishes what is missing and repeats nothing."""
-    study, places = _study(study_file, overrides)
+    study, paths = _study(study_file, overrides)
     from varscale.study.run import Timing
 
     timing = Timing()
     from varscale.ray_session import connected
     from varscale.study.run import run_study
 
-    with places.locked(), connected(_debug()):
+    with paths.locked(), connected(_debug()):
         timing.ended("start Ray")
-        outcome = run_study(study, places, _git_commit(), timing)
+        outcome = run_study(study, paths, _git_commit(), timing)
     timing.ended("stop Ray")
     print(f"time by stage (min:s)\n{timing.table()}", file=sys.stderr)
     print(f"report: {outcome.report}")
-    print(f"records: mlflow ui --backend-store-uri {places.tracking_uri}    then open http://127.0.0.1:5000")
+    print(f"records: mlflow ui --backend-store-uri {paths.tracking_uri}    then open http://127.0.0.1:5000")
     if outcome.failed:
         raise EnvironmentalError(f"{len(outcome.failed)} of the study's sizes failed; run again to retry them")
 
@@ -264,17 +264,17 @@ def run(study_file: StudyFile, overrides: Overrides = None) -> None:
 @app.command()
 def status(study_file: StudyFile, overrides: Overrides = None) -> None:
     """Show what a study's records hold so far."""
-    study, places = _study(study_file, overrides, make_store=False)
+    study, paths = _study(study_file, overrides, make_store=False)
     from varscale.study.status import status_table
 
-    print(status_table(study, places))
+    print(status_table(study, paths))
 
 
 @app.command()
 def sample(
-    checkpoint: Annotated[Path, typer.Argument(help="An exported model.safetensors.")],
-    tokenizer: Annotated[Path, typer.Argument(help="The tokenizer it was trained with.")],
-    out: Annotated[Path, typer.Argument(help="PNG to write.")],
+    checkpoint: Annotated[str, typer.Argument(help="An exported model.safetensors.")],
+    tokenizer: Annotated[str, typer.Argument(help="The tokenizer it was trained with.")],
+    out: Annotated[str, typer.Argument(help="PNG to write.")],
     classes: Annotated[str, typer.Option(help="Class indices, e.g. 0,3,5; default: one row per class.")] = "",
     per_class: Annotated[int, typer.Option(min=1, help="Images per class.")] = 8,
     cfg: Annotated[float, typer.Option(min=0, help="Guidance at the last scale.")] = 1.5,
@@ -301,9 +301,9 @@ def sample(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="An exported model.safetensors.")],
-    tokenizer: Annotated[Path, typer.Argument(help="The tokenizer it was trained with.")],
-    tokens: Annotated[Path, typer.Argument(help="The token folder it was trained on.")],
+    checkpoint: Annotated[str, typer.Argument(help="An exported model.safetensors.")],
+    tokenizer: Annotated[str, typer.Argument(help="The tokenizer it was trained with.")],
+    tokens: Annotated[str, typer.Argument(help="The token folder it was trained on.")],
 ) -> None:
     """Recompute a model's validation losses from its file."""
     from varscale.data.loader import TokenShards
@@ -326,8 +326,8 @@ def evaluate(
 
 @app.command()
 def convert(
-    model: Annotated[Path, typer.Argument(help="A model or tokenizer: ours (.safetensors) or a released one (.pth).")],
-    out: Annotated[Path, typer.Argument(help="The file to write, of the other kind.")],
+    model: Annotated[str, typer.Argument(help="A model or tokenizer: ours (.safetensors) or a released one (.pth).")],
+    out: Annotated[str, typer.Argument(help="The file to write, of the other kind.")],
     patch_nums: ReleasedScales = "",
 ) -> None:
     """Turn a released checkpoint into a file of ours, or ours into one that the authors' code loads."""
@@ -339,11 +339,11 @@ def convert(
 @app.command()
 def report(study_file: StudyFile, overrides: Overrides = None) -> None:
     """Fit the laws again from the MLflow records, and write figures and report."""
-    study, places = _study(study_file, overrides, make_store=False)
+    study, paths = _study(study_file, overrides, make_store=False)
     from varscale.study.recorded import recorded_parent
     from varscale.study.report import write_study_report
 
-    print(f"report: {write_study_report(study, places, recorded_parent(study, places))}")
+    print(f"report: {write_study_report(study, paths, recorded_parent(study, paths))}")
 
 
 @app.command()
@@ -371,10 +371,10 @@ def doctor() -> None:
 
 def _study(path: Path, overrides: list[str] | None, make_store: bool = True) -> tuple[Any, Any]:
     from varscale.spec.files import load_study
-    from varscale.study.places import Places
+    from varscale.study.paths import StudyPaths
 
     study = load_study(path, overrides)
-    return study, Places.of(study, make_store)
+    return study, StudyPaths.of(study, make_store)
 
 
 def _numbers(option: str, text: str) -> list[int]:
@@ -384,10 +384,10 @@ def _numbers(option: str, text: str) -> list[int]:
         raise UserError(f"{option} {text}: wanted whole numbers with commas, e.g. 0,3,5") from None
 
 
-def _released_scales(model: Path, text: str) -> tuple[int, ...] | None:
+def _released_scales(model: str, text: str) -> tuple[int, ...] | None:
     """What ``--patch-nums`` says, if anything."""
     scales = tuple(_numbers("--patch-nums", text)) or None
-    if scales and model.suffix == ".safetensors":
+    if scales and model.endswith(".safetensors"):
         raise UserError(f"--patch-nums {text}: only for a released .pth; {model} holds its own scales")
     return scales
 

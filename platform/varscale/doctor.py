@@ -77,11 +77,12 @@ def _deepspeed() -> str:
 
 def _mlflow() -> str:
     from lawfit.records import schema
+    from varscale.locations import Location
     from varscale.tracking import Recorder
 
     with tempfile.TemporaryDirectory() as folder:
-        artifact = Path(folder) / "probe.txt"
-        artifact.write_text("probe")
+        artifact = Location.of(folder) / "probe.txt"
+        artifact.write_bytes(b"probe")
         recorder = Recorder(f"sqlite:///{folder}/probe.db", "probe", (Path(folder) / "artifacts").as_uri())
         run = recorder.open_run("probe", "probe", {}, {})
         recorder.log(run, 1, {"probe": 1.0})

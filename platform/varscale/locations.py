@@ -17,13 +17,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from varscale.errors import EnvironmentalError, UserError
 
+AnyPath = Union[str, Path, "Location"]
+"""What :meth:`Location.of` takes."""
 READ_CHUNK = 4 * 2**20
 TEMPORARY = ".part"
 """Ending of names that no reader takes for a file of a data set."""
@@ -40,7 +42,7 @@ class Location:
     """As the user names it."""
 
     @staticmethod
-    def of(place: str | Path | Location) -> Location:
+    def of(place: AnyPath) -> Location:
         """The location a path or URL names, there or not; a local path becomes absolute.
 
         Raises:
@@ -72,6 +74,18 @@ class Location:
     def name(self) -> str:
         """Last part of the path."""
         return posixpath.basename(self.path)
+
+    @property
+    def suffix(self) -> str:
+        """Ending of the name, from its last dot on."""
+        return posixpath.splitext(self.name)[1]
+
+    @property
+    def parent(self) -> Location:
+        """The folder around it."""
+        base, _, query = self.shown.partition("?")
+        shown = posixpath.dirname(base) + (f"?{query}" if query else "")
+        return Location(self.filesystem, posixpath.dirname(self.path), shown)
 
     @property
     def local(self) -> Path | None:
@@ -146,16 +160,20 @@ class Location:
             return stream.read()
 
     @contextmanager
-    def read_path(self) -> Iterator[Path]:
-        """A path with this file's content and name, its own or for the block a copy's; raises as :meth:`open`."""
+    def here(self) -> Iterator[Location]:
+        """This file on this machine, for libraries that read paths alone: itself, or a copy for the block, shown alike.
+
+        Raises:
+            UserError: no file is here.
+        """
         if self.local:
-            yield self.local
+            yield self
             return
         with tempfile.TemporaryDirectory() as folder, self.open() as stream:
             copy = Path(folder) / self.name
             with copy.open("wb") as content:
                 shutil.copyfileobj(stream, content, READ_CHUNK)
-            yield copy
+            yield Location(pafs.LocalFileSystem(), str(copy), self.shown)
 
     def sha256(self) -> str:
         """Hex digest of the file's content; raises as :meth:`open`."""
@@ -238,6 +256,19 @@ class Location:
             raise UserError(f"{self}: {nearest} is a file; wanted a folder, there or to be made")
         if not os.access(nearest, os.W_OK):
             raise EnvironmentalError(f"{self}: {nearest} cannot be written")
+
+    @contextmanager
+    def filled(self) -> Iterator[Path]:
+        """A folder of this machine to write files to, which are in this one when the block ends well."""
+        if self.local:
+            self.local.mkdir(parents=True, exist_ok=True)
+            yield self.local
+            return
+        with tempfile.TemporaryDirectory() as name:
+            yield Path(name)
+            made = Location.of(name)
+            for file in made.files(recursive=True):
+                (self / file).write_bytes((made / file).read_bytes())
 
     def remove(self) -> None:
         """Delete the file, or the folder with all in it; nothing happens where nothing is."""

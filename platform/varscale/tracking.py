@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lawfit.records import schema
+from varscale.locations import Location
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -204,10 +205,11 @@ class Recorder:
         self._buffer = {}
         self._flushed = time.monotonic()
 
-    def log_files(self, run_id: str, paths: Sequence[Path], folder: str | None = None) -> None:
+    def log_files(self, run_id: str, files: Sequence[Location], folder: str | None = None) -> None:
         """Store files as artifacts of a run."""
-        for path in paths:
-            self._client.log_artifact(run_id, str(path), artifact_path=folder)
+        for place in files:
+            with place.here() as file:
+                self._client.log_artifact(run_id, str(file.as_path()), artifact_path=folder)
 
     def log_folder(self, run_id: str, source: Path, folder: str) -> None:
         """Store a folder with all that is in it as an artifact of a run."""

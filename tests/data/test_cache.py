@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -194,11 +193,9 @@ def test_a_cache_that_cannot_be_written_is_the_environments_fault(bucket: Bucket
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files whose content is hashed."""
-    import varscale.data.checksums as module
-
     names: list[str] = []
-    whole: Callable[[Path], str] = module.sha256_file
-    monkeypatch.setattr(module, "sha256_file", lambda path: names.append(path.name) or whole(path))
+    whole = Location.sha256
+    monkeypatch.setattr(Location, "sha256", lambda place: names.append(place.name) or whole(place))
     return names
 
 

@@ -35,6 +35,17 @@ def test_round_trip_keeps_weights_shape_and_facts(stored: tuple[VAR, Path]) -> N
     )
 
 
+def test_a_model_in_object_storage_is_the_same_model(stored: tuple[VAR, Path]) -> None:
+    var, path = stored
+    there = "memory://models/model.safetensors"
+    save_model(there, var, var.state_dict(), {"seed": 3})
+    loaded = load_model(there, VAR)
+    assert (loaded.fingerprint, loaded.facts) == (load_model(path, VAR).fingerprint, {"seed": 3})
+    assert torch.equal(loaded.model.head.weight, var.head.weight)
+    with pytest.raises(UserError, match=r"^memory://models/.+: holds 'var'; wanted a varscale tokenizer"):
+        load_model(there, VQVAE)
+
+
 def test_same_model_has_the_same_fingerprint(stored: tuple[VAR, Path], tmp_path: Path) -> None:
     var, path = stored
     save_model(tmp_path / "again.safetensors", var, var.state_dict(), {"seed": 3})

@@ -8,8 +8,8 @@ from varscale.errors import EnvironmentalError, UserError
 from varscale.plan.cells import Cell, Inputs, make_plan
 from varscale.spec.files import load_study
 from varscale.spec.study import Study
+from varscale.study.paths import StudyPaths
 from varscale.study.placement import check_fit, waves
-from varscale.study.places import Places
 
 INPUTS = Inputs(9, 128, 8, (1, 2, 4, 8), "t")
 
@@ -46,11 +46,11 @@ def test_what_never_fits_is_refused_by_name(root: Path) -> None:
 
 
 def test_a_study_has_its_store_to_itself(root: Path, tmp_path: Path) -> None:
-    places = Places.of(quickstart(root, f"store={tmp_path}"))
-    with places.locked(), pytest.raises(EnvironmentalError, match="another run"), places.locked():
+    paths = StudyPaths.of(quickstart(root, f"store={tmp_path}"))
+    with paths.locked(), pytest.raises(EnvironmentalError, match="another run"), paths.locked():
         pass
-    with places.locked():
-        assert places.store == tmp_path
+    with paths.locked():
+        assert paths.store.local == tmp_path
 
 
 def test_a_store_that_cannot_be_is_named_as_the_field(root: Path, tmp_path: Path) -> None:
@@ -60,12 +60,12 @@ def test_a_store_that_cannot_be_is_named_as_the_field(root: Path, tmp_path: Path
             with pytest.raises(
                 UserError, match=rf"^store: {tmp_path}/{name}: {tmp_path}/file is a file; wanted a folder"
             ):
-                Places.of(quickstart(root, f"store={tmp_path}/{name}"), make_store)
+                StudyPaths.of(quickstart(root, f"store={tmp_path}/{name}"), make_store)
     with pytest.raises(EnvironmentalError, match=r"^store: /proc/x: cannot be written \(.+\); name another"):
-        Places.of(quickstart(root, "store=/proc/x"))
+        StudyPaths.of(quickstart(root, "store=/proc/x"))
     with (
         pytest.raises(EnvironmentalError, match=r"^store: /proc: cannot be written"),
-        Places.of(quickstart(root, "store=/proc")).locked(),
+        StudyPaths.of(quickstart(root, "store=/proc")).locked(),
     ):
         pass
 
@@ -74,7 +74,22 @@ def test_a_job_refuses_places_that_vanish_with_it(root: Path, monkeypatch: pytes
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"store: '\.varscale' is relative"):
-        Places.of(quickstart(root))
+        StudyPaths.of(quickstart(root))
     with pytest.raises(UserError, match=r"tracking\.uri: 'x\.db' is relative"):
-        Places.of(quickstart(root, f"store={tmp_path}", "tracking.uri=sqlite:///x.db"))
-    assert Places.of(quickstart(root, f"store={tmp_path}", "tracking.uri=https://host")).artifact_root is None
+        StudyPaths.of(quickstart(root, f"store={tmp_path}", "tracking.uri=sqlite:///x.db"))
+    assert StudyPaths.of(quickstart(root, f"store={tmp_path}", "tracking.uri=https://host")).artifact_root is None
+
+
+def test_a_store_may_be_a_url_where_a_server_keeps_the_records(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        UserError, match=r"^store: memory://shop: records in SQLite need a folder; name an MLflow server"
+    ):
+        StudyPaths.of(quickstart(root, "store=memory://shop"))
+    monkeypatch.setenv("VARSCALE_CACHE", str(tmp_path))
+    paths = StudyPaths.of(quickstart(root, "store=memory://shop", "tracking.uri=https://host"))
+    assert str(paths.tokens("0123456789abcdef0")) == "memory://shop/tokens/0123456789abcdef"
+    assert str(paths.report) == "memory://shop/reports/emoji-quick"
+    with paths.locked(), pytest.raises(EnvironmentalError, match="another run"), paths.locked():
+        pass

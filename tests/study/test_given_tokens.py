@@ -23,7 +23,7 @@ from varscale.models.vqvae import VQVAE
 from varscale.spec.files import load_study
 from varscale.spec.study import Study
 from varscale.study import stages
-from varscale.study.places import Places
+from varscale.study.paths import StudyPaths
 from varscale.study.plan_table import plan_table
 
 SHAPE = VQVAEConfig(32, 4, 8, (1, 2), 1, (1, 2, 4, 8), norm_groups=4)
@@ -58,14 +58,14 @@ def study_of(root: Path, made: Path, *overrides: str) -> Study:
 
 def test_a_study_takes_the_tokens_it_names(root: Path, made: Path) -> None:
     study = study_of(root, made)
-    places = Places.of(study, make_store=False)
+    paths = StudyPaths.of(study, make_store=False)
     manifest = read_token_manifest(Location.of(made / "tokens"))
-    resolved = stages.resolve(study, *files(made), stages.find(study, places.store).tokens)
+    resolved = stages.resolve(study, *files(made), stages.find(study, paths.store).tokens)
     assert resolved.inputs.tokens_key == manifest.key
-    folder, found = stages.tokenise_if_missing(study, resolved, places)
+    folder, found = stages.tokenise_if_missing(study, resolved, paths)
     assert (folder.local, found) == (made / "tokens", manifest)
-    assert "6 sizes" in plan_table(study, places)
-    assert not places.store.exists()
+    assert "6 sizes" in plan_table(study, paths)
+    assert not paths.store.is_folder()
 
 
 def test_encoding_at_every_step_has_another_key_and_tokens_of_validation_alone(root: Path, made: Path) -> None:
@@ -91,9 +91,9 @@ def test_tokens_of_another_rule_are_refused_by_plan_and_run(
 ) -> None:
     study = study_of(root, made, override)
     with pytest.raises(UserError, match=message):
-        plan_table(study, Places.of(study, make_store=False))
+        plan_table(study, StudyPaths.of(study, make_store=False))
     with pytest.raises(UserError, match=message):
-        stages.find(study, Path(study.store))
+        stages.find(study, Location.of(study.store))
 
 
 def test_tokens_of_other_images_or_another_tokenizer_are_refused(
@@ -113,4 +113,4 @@ def test_tokens_of_other_images_or_another_tokenizer_are_refused(
     for message, override in changes.items():
         study = study_of(root, made, override)
         with pytest.raises(UserError, match=message):
-            plan_table(study, Places.of(study, make_store=False))
+            plan_table(study, StudyPaths.of(study, make_store=False))

@@ -11,7 +11,7 @@ from varscale.errors import EnvironmentalError
 from varscale.plan.cells import Inputs, make_plan
 from varscale.spec.files import load_study
 from varscale.study.grid import cell_params
-from varscale.study.places import Places
+from varscale.study.paths import StudyPaths
 from varscale.study.report import write_study_report
 from varscale.study.run import check_enough_for_a_law
 
@@ -48,6 +48,6 @@ def test_too_few_sizes_left_by_failures_end_in_one_line() -> None:
 
 def test_a_report_without_its_tracking_server_is_an_environmental_error(root: Path) -> None:
     study = load_study(root / "studies" / "quickstart.yaml")
-    places = replace(Places.of(study, make_store=False), tracking_uri="http://127.0.0.1:9")
+    paths = replace(StudyPaths.of(study, make_store=False), tracking_uri="http://127.0.0.1:9")
     with pytest.raises(EnvironmentalError, match=r"study emoji-quick: .*127\.0\.0\.1:9"):
-        write_study_report(study, places, "parent")
+        write_study_report(study, paths, "parent")

@@ -13,11 +13,11 @@ import ray
 
 from varscale.data.schema import read_image_manifest
 from varscale.data.sources import open_source
+from varscale.locations import Location
 from varscale.models.store import load_model
 from varscale.spec.files import load_study
 from varscale.spec.study import Study
-from varscale.storage import sha256_file
-from varscale.study.places import Places
+from varscale.study.paths import StudyPaths
 from varscale.study.run import prepare
 
 
@@ -40,12 +40,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         return call
 
-    for real in (load_model, sha256_file, open_source, read_image_manifest):
+    for real in (load_model, open_source, read_image_manifest):
         counter = counting(real.__name__, real)
         users = [module for name, module in sys.modules.items() if name.startswith("varscale.")]
         for module in users:
             if getattr(module, real.__name__, None) is real:
                 monkeypatch.setattr(module, real.__name__, counter)
+    monkeypatch.setattr(Location, "sha256", counting("sha256", Location.sha256))
     return counted
 
 
@@ -60,11 +61,11 @@ def test_images_tokenizer_and_source_are_read_once(
     root: Path, picture_folder: Path, tiny_tokenizer: Path, tmp_path: Path, calls: Counter[str]
 ) -> None:
     study = small(root, picture_folder, tiny_tokenizer, tmp_path)
-    first = prepare(study, Places.of(study), "commit")
-    assert calls == {"open_source": 1, "load_model": 1, "sha256_file": 1}  # the manifest is known: it was just written
+    first = prepare(study, StudyPaths.of(study), "commit")
+    assert calls == {"open_source": 1, "load_model": 1, "sha256": 1}  # the manifest is known: it was just written
     calls.clear()
-    again = prepare(study, Places.of(study), "commit")
-    assert calls == {"open_source": 1, "load_model": 1, "sha256_file": 1, "read_image_manifest": 1}
+    again = prepare(study, StudyPaths.of(study), "commit")
+    assert calls == {"open_source": 1, "load_model": 1, "sha256": 1, "read_image_manifest": 1}
     assert (again.inputs, again.manifest) == (first.inputs, first.manifest)
 
 
@@ -72,5 +73,5 @@ def test_shards_as_source_are_not_even_listed(
     root: Path, image_set: Path, tiny_tokenizer: Path, tmp_path: Path, calls: Counter[str]
 ) -> None:
     study = small(root, image_set, tiny_tokenizer, tmp_path)
-    prepare(study, Places.of(study), "commit")
-    assert calls == {"load_model": 1, "sha256_file": 1, "read_image_manifest": 1}
+    prepare(study, StudyPaths.of(study), "commit")
+    assert calls == {"load_model": 1, "sha256": 1, "read_image_manifest": 1}

@@ -12,7 +12,7 @@ from lawfit.records import schema
 from varscale.cli import app, main
 from varscale.errors import UserError
 from varscale.spec.files import load_study
-from varscale.study.places import Places
+from varscale.study.paths import StudyPaths
 from varscale.study.recorded import note_key, recorded_parent
 from varscale.study.status import status_table
 from varscale.tracking import Recorder
@@ -25,9 +25,9 @@ def overrides(root: Path, tmp_path: Path) -> list[str]:
     """A quickstart that was run in a store, its images and tokenizer gone since: one size finished, one failed."""
     chosen = [f"store={tmp_path}", *GONE]
     study = load_study(root / "studies" / "quickstart.yaml", chosen)
-    places = Places.of(study)
-    note_key(study, places, "key")
-    recorder = Recorder(places.tracking_uri, study.name, places.artifact_root)
+    paths = StudyPaths.of(study)
+    note_key(study, paths, "key")
+    recorder = Recorder(paths.tracking_uri, study.name, paths.artifact_root)
     parent = recorder.open_study("key", "study", {}, {schema.TAG_STATE: schema.STATE_RUNNING})
     params = {param.name: 1 for param in schema.PARAMS}
     for name, state in (("d1-s0", schema.STATE_FINISHED), ("d2-s0", schema.STATE_FAILED)):
@@ -53,7 +53,7 @@ def test_status_needs_neither_images_nor_torch(root: Path, overrides: list[str])
 def test_a_study_is_known_by_what_decides_its_records(root: Path, overrides: list[str]) -> None:
     def parent(*more: str) -> str:
         study = load_study(root / "studies" / "quickstart.yaml", [*overrides, *more])
-        return recorded_parent(study, Places.of(study, make_store=False))
+        return recorded_parent(study, StudyPaths.of(study, make_store=False))
 
     found = parent()
     assert parent("resources.workers=2", "sizes.depths=[1, 2, 3, 4]", "data.cache_gib=1", "checkpoints.keep=2") == found
@@ -79,7 +79,7 @@ def test_wordings_of_one_study_are_noted_side_by_side(root: Path, tmp_path: Path
         load_study(root / "studies" / "quickstart.yaml", [f"store={tmp_path}", f"data.source={name}"]) for name in "ab"
     ]
     for study in studies:
-        note_key(study, Places.of(study), "same")
-        note_key(study, Places.of(study), "same")
+        note_key(study, StudyPaths.of(study), "same")
+        note_key(study, StudyPaths.of(study), "same")
     with pytest.raises(UserError, match=r"no records of it as it stands in sqlite:"):
-        status_table(studies[0], Places.of(studies[0]))
+        status_table(studies[0], StudyPaths.of(studies[0]))

@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from varscale.data.schema import IMAGE_SCHEMA, MANIFEST, REJECTS, SPLITS, ImageM
 from varscale.data.sources import Source, open_source
 from varscale.errors import UserError
 from varscale.identity import Facts, facts, image_key
-from varscale.locations import Location
+from varscale.locations import AnyPath, Location
 from varscale.progress import Progress, say
 from varscale.spec.marks import WHERE
 
@@ -114,7 +113,7 @@ class Receipt:
     """Key, class and reason of each image left out."""
 
 
-def ingest(source: str | Path | Location, dest: str | Path | Location, options: IngestOptions) -> ImageManifest:
+def ingest(source: AnyPath, dest: AnyPath, options: IngestOptions) -> ImageManifest:
     """Make ``source`` an image data set at ``dest``: as Ray tasks where Ray is up, else in this process.
 
     An interrupted ingest goes on where it stopped and ends with the same bytes as one that was not. What is left out
@@ -127,9 +126,7 @@ def ingest(source: str | Path | Location, dest: str | Path | Location, options: 
     return finish_ingest(begin_ingest(source, dest, options))
 
 
-def begin_ingest(
-    source: str | Path | Location, dest: str | Path | Location, options: IngestOptions, opened: Source | None = None
-) -> IngestJob:
+def begin_ingest(source: AnyPath, dest: AnyPath, options: IngestOptions, opened: Source | None = None) -> IngestJob:
     """List the source and claim the destination; raises as :func:`ingest`.
 
     Args:

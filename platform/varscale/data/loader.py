@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 import os
 from io import FileIO
-from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
@@ -39,7 +38,7 @@ from varscale.data.shard_opening import (
     shards_of,
 )
 from varscale.errors import UserError
-from varscale.locations import Location
+from varscale.locations import AnyPath, Location
 
 OPEN_FILES = 256
 """Shards held open at once: a process may not open many more, and the footer of an image shard takes 1 MiB. Opening one
@@ -79,7 +78,7 @@ class ImageShards:
 
     def __init__(
         self,
-        folder: str | Path | Location,
+        folder: AnyPath,
         split: str,
         start: int = 0,
         stop: int | None = None,
@@ -181,7 +180,7 @@ class TokenShards:
         labels: int64 [images].
     """
 
-    def __init__(self, folder: str | Path | Location, split: str, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, folder: AnyPath, split: str, cache_bytes: int = CACHE_BYTES) -> None:
         self._folder = Location.of(folder)
         self.manifest: TokenManifest = read_token_manifest(self._folder)
         self._shards = shards_of(self.manifest, split, self._folder)

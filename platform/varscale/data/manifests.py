@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from varscale.data.assembly import PLAN, UNFINISHED, Assembly
 from varscale.data.schema import (
@@ -16,7 +15,7 @@ from varscale.data.schema import (
     read_token_manifest,
 )
 from varscale.errors import UserError
-from varscale.locations import Location
+from varscale.locations import AnyPath, Location
 
 IMAGES, TOKENS = ".parquet", ".arrow"
 """How the files of shards end."""
@@ -34,7 +33,7 @@ class ImageSet:
     manifest: ImageManifest
 
     @staticmethod
-    def read(folder: str | Path | Location) -> ImageSet:
+    def read(folder: AnyPath) -> ImageSet:
         """The data set in ``folder``.
 
         Raises:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from varscale.errors import UserError
 from varscale.families.catalogue import family_of, load_any
-from varscale.locations import Location
+from varscale.locations import AnyPath, Location
 from varscale.metrics.pictures import png_grid, to_uint8
 from varscale.models.sampling import SamplingConfig
 from varscale.models.store import StoredModel, load_model
 from varscale.models.vqvae import VQVAE
-from varscale.storage import check_writable
 
 GRID_COLUMNS = 8
 GRID_CLASSES = 10
@@ -52,7 +50,7 @@ def class_grid(model: StoredModel, tokenizer: VQVAE, sampling: SamplingConfig) -
     return to_uint8(draw_images(model, tokenizer, labels, range(len(labels)), sampling))
 
 
-def check_pair(model: StoredModel, vqvae: VQVAE, checkpoint: Path, tokenizer: Path) -> None:
+def check_pair(model: StoredModel, vqvae: VQVAE, checkpoint: AnyPath, tokenizer: AnyPath) -> None:
     """Refuse a model and a tokenizer that cannot belong together, with a UserError naming both files."""
     wanted, found = model.cfg, vqvae.cfg
     if (wanted.patch_nums, wanted.vocab_size, wanted.z_channels) != (
@@ -66,9 +64,9 @@ def check_pair(model: StoredModel, vqvae: VQVAE, checkpoint: Path, tokenizer: Pa
 
 
 def write_samples(
-    checkpoint: Path,
-    tokenizer: Path,
-    out: Path,
+    checkpoint: AnyPath,
+    tokenizer: AnyPath,
+    out: AnyPath,
     classes: list[int],
     per_class: int,
     sampling: SamplingConfig,
@@ -86,7 +84,7 @@ def write_samples(
     for label in chosen:
         if not 0 <= label < model.cfg.num_classes:
             raise UserError(f"class {label}: {checkpoint} knows classes 0 to {model.cfg.num_classes - 1}")
-    check_writable(out)
+    Location.of(out).check_writable()
     labels = [label for label in chosen for _ in range(per_class)]
     images = draw_images(model, vqvae, labels, range(len(labels)), sampling, half)
     Location.of(out).write_bytes(png_grid(to_uint8(images), per_class))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from varscale.data.views import shown_views, validation_batches
 from varscale.device import best_device
 from varscale.errors import UserError
 from varscale.evaluate.reconstruction import Reconstruction, measure, scale_grid
-from varscale.locations import Location
+from varscale.locations import AnyPath, Location
 from varscale.metrics.features import INCEPTION, SPACES, TOKENIZER, FeatureSpace, fixed_features, own_features
 from varscale.models.store import Loaded, load_model
 from varscale.models.vqvae import VQVAE
@@ -34,14 +33,14 @@ class Question:
     split: str
     features: str
     """Space of the Fréchet distance, one of ``features.SPACES``."""
-    weights: Path | None
+    weights: AnyPath | None
     """File of that space's network, if the space is not the tokenizer's own."""
     images: int | None
     """Number of images, from the first on; None takes all."""
     batch: int
     resize_ratio: float | None
     """Shorter side before the crop, times the tokenizer's side; None takes the one it was trained with."""
-    picture: Path | None
+    picture: AnyPath | None
     """PNG to write: originals, then what is decoded after each scale."""
 
 
@@ -87,7 +86,7 @@ class Answer:
         }
 
 
-def evaluate_tokenizer(tokenizer: Path, images: Path, question: Question) -> Answer:
+def evaluate_tokenizer(tokenizer: AnyPath, images: AnyPath, question: Question) -> Answer:
     """Measure a tokenizer on centre views of a split's images.
 
     Raises:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from varscale.errors import UserError
 from varscale.families.family import AnyFamily
 from varscale.families.var import VARFamily
+from varscale.locations import AnyPath
 
 if TYPE_CHECKING:
     from varscale.models.store import Loaded, StoredModel
@@ -30,7 +30,7 @@ def family_of(model: StoredModel) -> AnyFamily:
     return family_named(model.kind)
 
 
-def load_any(path: Path) -> Loaded[StoredModel]:
+def load_any(path: AnyPath) -> Loaded[StoredModel]:
     """The model of a file, whichever family's it is.
 
     Raises:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from varscale.locations import AnyPath
 from varscale.models.inception import load_inception
 from varscale.models.lpips import load_vgg16
 from varscale.models.vqvae import VQVAE
@@ -24,7 +24,7 @@ class FeatureSpace:
     name: str
     extract: Callable[[torch.Tensor], np.ndarray]
     """Float [B, 3, S, S] in [-1, 1] -> float64 [B, d]."""
-    weights: Path | None = None
+    weights: AnyPath | None = None
     """File of the network's weights; None: the tokenizer's own."""
 
 
@@ -39,7 +39,7 @@ def _encoder_features(model: VQVAE, images: torch.Tensor) -> np.ndarray:
     return _array(model.encoder.features(images).mean(dim=(2, 3)))
 
 
-def fixed_features(name: str, weights: Path, device: torch.device) -> FeatureSpace:
+def fixed_features(name: str, weights: AnyPath, device: torch.device) -> FeatureSpace:
     """A space that does not depend on the tokenizer: ``vgg16`` (mean over positions of the last maps before pooling,
     d = 512) or ``inception`` (d = 2,048, as FID is defined).
 

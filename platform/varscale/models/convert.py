@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from varscale.errors import UserError
+from varscale.locations import AnyPath, Location
 from varscale.models import released
 from varscale.models.store import SUFFIX, kind_of, load_model, save_model
 from varscale.models.var import VAR
 from varscale.models.vqvae import VQVAE
-from varscale.storage import check_writable
 
 
-def convert(source: Path, out: Path, patch_nums: Sequence[int] | None = None) -> str:
+def convert(source: AnyPath, out: AnyPath, patch_nums: Sequence[int] | None = None) -> str:
     """Write a model in the other format, ours (.safetensors) or the released one (.pth), by ``out``'s name.
 
     Args:
@@ -27,6 +26,7 @@ def convert(source: Path, out: Path, patch_nums: Sequence[int] | None = None) ->
         UserError: as :func:`load_model`; two names of one format; a tokenizer that the released format cannot say;
             scales for a transformer.
     """
+    source, out = Location.of(source), Location.of(out)
     if {source.suffix, out.suffix} != {SUFFIX, released.SUFFIX}:
         raise UserError(f"{source} to {out}: one must be named {SUFFIX} and the other {released.SUFFIX}")
     cls: type[VQVAE | VAR] = VQVAE if kind_of(source) == VQVAE.kind else VAR
@@ -34,7 +34,7 @@ def convert(source: Path, out: Path, patch_nums: Sequence[int] | None = None) ->
         raise UserError(
             f"--patch-nums: only for a released tokenizer; {source} is a transformer, which tells its scales"
         )
-    check_writable(out)
+    out.check_writable()
     loaded = load_model(source, cls, patch_nums)
     model, state = loaded.model, loaded.model.state_dict()
     if out.suffix == SUFFIX:

@@ -7,12 +7,11 @@ is followed. The weights are not ours to ship: they come from a file.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from varscale.locations import AnyPath
 from varscale.models.weights import load_published
 
 LAYOUT = "the FID Inception ('Conv2d_1a_3x3.conv.weight' … 'Mixed_7c.branch_pool.bn.running_var')"
@@ -166,7 +165,7 @@ def _resize(x: torch.Tensor) -> torch.Tensor:
     return rows[..., low].lerp(rows[..., high], part)
 
 
-def load_inception(path: Path) -> Inception:
+def load_inception(path: AnyPath) -> Inception:
     """The frozen network from a file of its weights (the classifier, if there, is left out); UserError if unusable."""
     model = Inception()
     load_published(model, path, LAYOUT)

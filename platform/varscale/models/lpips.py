@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
+from varscale.locations import AnyPath
 from varscale.models.weights import load_published
 
 VGG16_LAYOUT = "torchvision's VGG16 ('features.0.weight' … 'features.28.bias')"
@@ -74,14 +73,14 @@ def _unit(x: torch.Tensor) -> torch.Tensor:
     return x * (x.square().sum(dim=1, keepdim=True) + NORM_EPS).rsqrt()
 
 
-def load_vgg16(path: Path) -> VGG16Features:
+def load_vgg16(path: AnyPath) -> VGG16Features:
     """Frozen features from torchvision's weights (its classifier, if there, is left out); UserError if unusable."""
     model = VGG16Features()
     load_published(model, path, VGG16_LAYOUT)
     return model.eval().requires_grad_(False)
 
 
-def load_lpips(vgg16: Path, heads: Path) -> LPIPS:
+def load_lpips(vgg16: AnyPath, heads: AnyPath) -> LPIPS:
     """The frozen distance from its two published files, or one file that holds both, given twice.
 
     Raises:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from varscale.errors import UserError
+from varscale.locations import AnyPath, Location
 from varscale.models.shapes import DROP_PATH_AT_DEPTH_24, VARConfig, VQVAEConfig, check_scales
-from varscale.storage import atomic_path
 
 SUFFIX = ".pth"
 State = dict[str, torch.Tensor]
@@ -26,7 +25,7 @@ def kind(state: State) -> str:
     return "var" if "class_emb.weight" in state else "tokenizer"
 
 
-def config(kind: str, path: Path, state: State, patch_nums: Sequence[int] | None = None) -> VARConfig | VQVAEConfig:
+def config(kind: str, path: AnyPath, state: State, patch_nums: Sequence[int] | None = None) -> VARConfig | VQVAEConfig:
     """The shape of a model of this kind whose released weights these are.
 
     Args:
@@ -42,13 +41,14 @@ def config(kind: str, path: Path, state: State, patch_nums: Sequence[int] | None
     raise UserError(f"{path}: a released file; wanted a {kind}, of which none was released")
 
 
-def write_state(path: Path, state: State) -> None:
+def write_state(path: AnyPath, state: State) -> None:
     """Write tensors as the released files hold them, atomically."""
-    with atomic_path(path) as temporary:
-        torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary)
+    with Location.of(path).written_path() as temporary, temporary.open("wb") as stream:
+        # A stream has no name that would become part of the content.
+        torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, stream)
 
 
-def var_config(path: Path, state: State) -> VARConfig:
+def var_config(path: AnyPath, state: State) -> VARConfig:
     """The shape of the transformer whose released weights these are.
 
     Raises:
@@ -77,7 +77,7 @@ def var_config(path: Path, state: State) -> VARConfig:
     )
 
 
-def vqvae_config(path: Path, state: State, patch_nums: Sequence[int]) -> VQVAEConfig:
+def vqvae_config(path: AnyPath, state: State, patch_nums: Sequence[int]) -> VQVAEConfig:
     """The shape of the tokenizer whose released weights these are, with the scales it is to be used at.
 
     Raises:
@@ -116,7 +116,7 @@ def vqvae_config(path: Path, state: State, patch_nums: Sequence[int]) -> VQVAECo
     )
 
 
-def _shape(path: Path, state: State, name: str, dimensions: int) -> tuple[int, ...]:
+def _shape(path: AnyPath, state: State, name: str, dimensions: int) -> tuple[int, ...]:
     if name not in state:
         raise UserError(f"{path}: has no tensor '{name}', which the released layout has")
     shape = tuple(state[name].shape)
@@ -125,7 +125,7 @@ def _shape(path: Path, state: State, name: str, dimensions: int) -> tuple[int, .
     return shape
 
 
-def _scales(path: Path, state: State) -> tuple[int, ...]:
+def _scales(path: AnyPath, state: State) -> tuple[int, ...]:
     """The sides p_k that the levels of a transformer's tokens say: 0 p_1² times, then 1 p_2² times, and so on."""
     _shape(path, state, "lvl_1L", 2)
     levels, counts = state["lvl_1L"].flatten().unique_consecutive(return_counts=True)

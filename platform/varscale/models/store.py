@@ -11,7 +11,6 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import safetensors.torch
@@ -21,10 +20,10 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from varscale.errors import UserError
+from varscale.locations import AnyPath, Location
 from varscale.models import released
 from varscale.models.weights import read_weights
 from varscale.spec.field_errors import plain_problem
-from varscale.storage import atomic_path, sha256_file
 
 FORMAT = "varscale-model/1"
 SUFFIX = ".safetensors"
@@ -63,7 +62,7 @@ class Loaded(Generic[M]):
     """SHA-256 of the file."""
 
 
-def save_model(path: Path, model: StoredModel, state: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
+def save_model(path: AnyPath, model: StoredModel, state: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
     """Write ``state`` as the weights of ``model``'s configuration, atomically.
 
     Args:
@@ -72,11 +71,11 @@ def save_model(path: Path, model: StoredModel, state: dict[str, torch.Tensor], f
     """
     header = {"format": FORMAT, "kind": model.kind, "config": dataclasses.asdict(model.cfg), "facts": facts}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    with atomic_path(path) as temporary:
+    with Location.of(path).written_path() as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header)})
 
 
-def load_model(path: Path, cls: type[M], patch_nums: Sequence[int] | None = None) -> Loaded[M]:
+def load_model(path: AnyPath, cls: type[M], patch_nums: Sequence[int] | None = None) -> Loaded[M]:
     """Rebuild a model from its file, ours or a released ``.pth``.
 
     Args:
@@ -85,19 +84,20 @@ def load_model(path: Path, cls: type[M], patch_nums: Sequence[int] | None = None
     Raises:
         UserError: no such file, not one of ours, of another kind, or as :func:`rebuilt`.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; wanted a {cls.kind} (.safetensors, or a released .pth)")
-    if path.suffix == released.SUFFIX:
-        state, facts = read_weights(path), {"source": f"released checkpoint {path.name}"}
-        config = released.config(cls.kind, path, state, patch_nums)
-    else:
-        config, state, facts = _read(path, cls)
-    model = rebuilt(path, cls, config, state)
-    model.to(memory_format=cls.memory_format)  # type: ignore[call-overload]
-    return Loaded(model, facts, sha256_file(path))
+    if not (place := Location.of(path)).is_file():
+        raise UserError(f"{place}: no such file; wanted a {cls.kind} (.safetensors, or a released .pth)")
+    with place.here() as file:
+        if file.suffix == released.SUFFIX:
+            state, facts = read_weights(file), {"source": f"released checkpoint {file.name}"}
+            config = released.config(cls.kind, file, state, patch_nums)
+        else:
+            config, state, facts = _read(file, cls)
+        model = rebuilt(file, cls, config, state)
+        model.to(memory_format=cls.memory_format)  # type: ignore[call-overload]
+        return Loaded(model, facts, file.sha256())
 
 
-def rebuilt(path: Path, cls: type[M], config: Any, state: released.State) -> M:
+def rebuilt(path: AnyPath, cls: type[M], config: Any, state: released.State) -> M:
     """The model of a configuration, in eval mode, with the weights that were read from ``path``.
 
     Raises:
@@ -114,7 +114,7 @@ def rebuilt(path: Path, cls: type[M], config: Any, state: released.State) -> M:
     return model.eval()
 
 
-def config_of(path: Path, cls: type[StoredModel], fields: dict[str, Any]) -> Any:
+def config_of(path: AnyPath, cls: type[StoredModel], fields: dict[str, Any]) -> Any:
     """The configuration with these fields, which were read from ``path``; UserError names the first that is wrong."""
     allowed = {field.name for field in dataclasses.fields(cls.config)}
     if unknown := sorted(fields.keys() - allowed):
@@ -127,26 +127,27 @@ def config_of(path: Path, cls: type[StoredModel], fields: dict[str, Any]) -> Any
         raise UserError(f"{path}: {field}: {plain_problem(first)}") from error
 
 
-def kind_of(path: Path) -> str:
+def kind_of(path: AnyPath) -> str:
     """Kind of the model that a file holds, ours or a released ``.pth``; UserError where it is neither."""
-    if path.suffix == released.SUFFIX:
-        return released.kind(read_weights(path))
-    return str(_header(path).get("kind", "something unnamed"))
+    with Location.of(path).here() as file:
+        if file.suffix == released.SUFFIX:
+            return released.kind(read_weights(file))
+        return str(_header(file).get("kind", "something unnamed"))
 
 
-def _header(path: Path) -> dict[str, Any]:
+def _header(path: Location) -> dict[str, Any]:
     """The header of one of our files."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with safe_open(path, "pt") as stream:
+        with safe_open(path.as_path(), "pt") as stream:
             header = json.loads((stream.metadata() or {}).get(HEADER_KEY, "{}"))
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise UserError(f"{path}: not a safetensors file: {error}") from error
     return header if isinstance(header, dict) else {}
 
 
-def _read(path: Path, cls: type[StoredModel]) -> tuple[Any, released.State, dict[str, Any]]:
+def _read(path: Location, cls: type[StoredModel]) -> tuple[Any, released.State, dict[str, Any]]:
     """Configuration, tensors and facts of one of our files."""
     header = _header(path)
     if header.get("format", FORMAT) != FORMAT:
@@ -159,7 +160,7 @@ def _read(path: Path, cls: type[StoredModel]) -> tuple[Any, released.State, dict
     return config_of(path, cls, config), read_weights(path), facts
 
 
-def _check(path: Path, model: StoredModel, state: released.State) -> None:
+def _check(path: AnyPath, model: StoredModel, state: released.State) -> None:
     """Refuse weights that are not the model's, naming the first tensor that is wrong."""
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from varscale.locations import AnyPath, Location
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.store import load_model
 from varscale.models.vqvae import VQVAE
@@ -16,8 +16,7 @@ from varscale.models.vqvae import VQVAE
 class TokenizerFile:
     """A tokenizer's file that was loaded whole once, and without its weights since. Picklable."""
 
-    path: Path
-    """Absolute: workers do not share the driver's working folder."""
+    path: Location
     cfg: VQVAEConfig
     fingerprint: str
     """SHA-256 of the file."""
@@ -25,7 +24,7 @@ class TokenizerFile:
     """How the weights came to be."""
 
     @staticmethod
-    def read(path: Path, patch_nums: Sequence[int] | None = None) -> TokenizerFile:
+    def read(path: AnyPath, patch_nums: Sequence[int] | None = None) -> TokenizerFile:
         """Load the file and keep all but its weights; arguments and errors as for :func:`load_model`."""
         loaded = load_model(path, VQVAE, patch_nums)
-        return TokenizerFile(path.resolve(), loaded.model.cfg, loaded.fingerprint, loaded.facts)
+        return TokenizerFile(Location.of(path), loaded.model.cfg, loaded.fingerprint, loaded.facts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
 
 import safetensors.torch
 import torch
@@ -11,22 +10,25 @@ from safetensors import SafetensorError
 from torch import nn
 
 from varscale.errors import UserError
+from varscale.locations import AnyPath, Location
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
+def read_weights(path: AnyPath) -> dict[str, torch.Tensor]:
     """All tensors of a file, on the CPU.
 
     Raises:
         UserError: no such file, no weights file, or one that would run code.
     """
-    if not path.is_file():
+    place = Location.of(path)
+    if not place.is_file():
         raise UserError(f"{path}: no such file; wanted weights (.safetensors or .pth)")
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with place.here() as file:
+            if file.suffix == ".safetensors":
+                return safetensors.torch.load_file(file.as_path())
+            state = torch.load(file.as_path(), map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, LookupError) as error:
-        kind = "safetensors" if path.suffix == ".safetensors" else "torch's format, tensors alone"
+        kind = "safetensors" if place.suffix == ".safetensors" else "torch's format, tensors alone"
         raise UserError(f"{path}: not a readable weights file ({kind})") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{path}: wanted a flat state dict, key -> tensor")
@@ -42,7 +44,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def load_published(module: nn.Module, path: Path, layout: str, keys: dict[str, str] | None = None) -> None:
+def load_published(module: nn.Module, path: AnyPath, layout: str, keys: dict[str, str] | None = None) -> None:
     """Fill ``module`` with the weights of a file; what else the file holds is left out.
 
     Args:

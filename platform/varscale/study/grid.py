@@ -15,11 +15,11 @@ from varscale.data.schema import TokenManifest
 from varscale.evaluate.sample_metrics import SAMPLE_METRICS
 from varscale.plan.cells import Cell
 from varscale.spec.study import Study
+from varscale.study.paths import StudyPaths
 from varscale.study.placement import Wave, cluster_resources, waves
-from varscale.study.places import Places
 from varscale.study.watch import GridState, Ticker
 from varscale.train.cell.worker import CellJob, run_rank
-from varscale.train.launch import Workers, launch
+from varscale.train.launch import Workers, launch, ray_storage
 
 TRIAL_MEMORY = 64 * 2**20
 """Bytes a trial's driver reserves. Tune wants a demand, and a CPU would be taken from the driver's own workers."""
@@ -30,7 +30,7 @@ class Grid:
     """The cells to train and what they share."""
 
     study: Study
-    places: Places
+    paths: StudyPaths
     manifest: TokenManifest
     parent: str
     """MLflow run of the study."""
@@ -60,7 +60,7 @@ def _run_wave(grid: Grid, wave: Wave) -> dict[str, str]:
         param_space={"cell": tune.grid_search([cell.name for cell in wave.cells])},
         tune_config=tune.TuneConfig(max_concurrent_trials=wave.at_once),
         run_config=tune.RunConfig(
-            name=f"{grid.study.name}-{time.strftime('%Y%m%dT%H%M%S')}", storage_path=str(grid.places.trials), verbose=0
+            name=f"{grid.study.name}-{time.strftime('%Y%m%dT%H%M%S')}", verbose=0, **ray_storage(grid.paths.trials)
         ),
     )
     outcomes = zip(wave.cells, tuner.fit(), strict=True)  # Tune returns trials in the order of the grid
@@ -72,7 +72,7 @@ def _trial(config: dict[str, str], grid: Grid) -> None:
     job = grid.jobs[config["cell"]]
     cell, records = job.cell, job.records
     params = cell_params(cell, grid.study, grid.manifest)
-    checkpoints = grid.places.checkpoints / cell.run_key[:16]
+    checkpoints = grid.paths.checkpoints / cell.run_key[:16]
     tags = {schema.TAG_GIT_COMMIT: grid.git_commit, schema.TAG_CHECKPOINT: str(checkpoints)}
     run_id = records.open_cell(grid.parent, cell.run_key, cell.name, params, tags)
     resources = cell.resources

@@ -17,8 +17,8 @@ from varscale.plan.cells import Cell, check_frontier, make_plan
 from varscale.progress import clock
 from varscale.spec.study import Study
 from varscale.study import stages
+from varscale.study.paths import StudyPaths
 from varscale.study.placement import waves
-from varscale.study.places import Places
 from varscale.study.tokenizer_plan_table import encoding_flops
 
 UTILISATION = 0.475
@@ -29,14 +29,14 @@ SECONDS_PER_CELL = 15.0
 """Start-up, sampling and tear-down of a run."""
 
 
-def plan_table(study: Study, places: Places) -> str:
+def plan_table(study: Study, paths: StudyPaths) -> str:
     """The grid as text: N both ways, tokens, FLOPs (attention dense, and as executed), learning rate, workers, ZeRO
     stage, memory and predicted time.
 
     Raises:
         UserError: as for a run: the plan is the same.
     """
-    found = stages.find(study, places.store)
+    found = stages.find(study, paths.store)
     cells = make_plan(study, found.expected_inputs)
     check_frontier(cells)
     rate = matrix_product_rate()
@@ -59,7 +59,7 @@ def plan_table(study: Study, places: Places) -> str:
             f"every step encodes its crops anew: {encoding / 1e9:.3g} GFLOP an image, {share:.0%} on top of these"
             " FLOPs; the times have it"
         )
-    lines.append(f"store: {places.store}    records: {places.tracking_uri}")
+    lines.append(f"store: {paths.store}    records: {paths.tracking_uri}")
     return "\n".join(lines)
 
 
@@ -90,10 +90,10 @@ def makespan(cells: tuple[Cell, ...], rate: float, encoding: int = 0) -> float:
     offered = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.accelerator.device_count())}
     total = 0.0
     for wave in waves(sorted(cells, key=lambda cell: -cell.flops), offered):
-        places = [0.0] * wave.at_once
+        free_at = [0.0] * wave.at_once
         for cell in wave.cells:
-            heapq.heapreplace(places, places[0] + cell_seconds(cell, rate, encoding))
-        total += max(places)
+            heapq.heapreplace(free_at, free_at[0] + cell_seconds(cell, rate, encoding))
+        total += max(free_at)
     return total
 
 

@@ -12,37 +12,36 @@ from varscale.errors import UserError
 from varscale.identity import digest, study_key
 from varscale.spec.files import load_tokenizer_study
 from varscale.spec.study import Study, TrainedTokenizer
-from varscale.storage import write_json
-from varscale.study.places import Places
+from varscale.study.paths import StudyPaths
 from varscale.tracking import find_study
 
 
-def note_key(study: Study, places: Places, key: str) -> None:
+def note_key(study: Study, paths: StudyPaths, key: str) -> None:
     """Note the study's key, beside those of the study's other wordings."""
-    noted = _noted(places)
+    noted = _noted(paths)
     if noted.get(_wording(study)) != key:
-        write_json(places.keys, {**noted, _wording(study): key})
+        paths.keys.write_json({**noted, _wording(study): key})
 
 
-def recorded_parent(study: Study, places: Places) -> str:
+def recorded_parent(study: Study, paths: StudyPaths) -> str:
     """MLflow run of the study as its file stands.
 
     Raises:
         UserError: it has none.
     """
-    key = _noted(places).get(_wording(study))
+    key = _noted(paths).get(_wording(study))
     if key is None:
-        nothing = f"study {study.name}: no records of it as it stands: {places.keys} notes no run of it"
+        nothing = f"study {study.name}: no records of it as it stands: {paths.keys} notes no run of it"
         raise UserError(f"{nothing}; run it, which makes nothing twice")
-    parent = find_study(places.tracking_uri, study.name, key)
+    parent = find_study(paths.tracking_uri, study.name, key)
     if parent is None:
-        raise UserError(f"study {study.name}: no records of it as it stands in {places.tracking_uri}; run it first")
+        raise UserError(f"study {study.name}: no records of it as it stands in {paths.tracking_uri}; run it first")
     return parent
 
 
-def _noted(places: Places) -> dict[str, str]:
+def _noted(paths: StudyPaths) -> dict[str, str]:
     """Key by wording."""
-    return json.loads(places.keys.read_text()) if places.keys.is_file() else {}
+    return json.loads(paths.keys.read_bytes()) if paths.keys.is_file() else {}
 
 
 def _wording(study: Study) -> str:

@@ -9,15 +9,15 @@ import lawfit
 from lawfit.records import schema
 from lawfit.report.page import write_report
 from varscale.errors import EnvironmentalError, UserError
+from varscale.locations import Location
 from varscale.spec.study import Study
-from varscale.storage import write_json
-from varscale.study.places import Places
+from varscale.study.paths import StudyPaths
 from varscale.tracking import Recorded, Recorder
 
 LAWS_FILE = "laws.json"
 
 
-def write_study_report(study: Study, places: Places, parent: str) -> Path:
+def write_study_report(study: Study, paths: StudyPaths, parent: str) -> Location:
     """Fit the laws of a study and write figures and ``report.html``; log all to its MLflow run ``parent``.
 
     Raises:
@@ -25,7 +25,7 @@ def write_study_report(study: Study, places: Places, parent: str) -> Path:
         EnvironmentalError: MLflow does not answer.
     """
     try:
-        records = lawfit.load_study(places.tracking_uri, study.name, parent)
+        records = lawfit.load_study(paths.tracking_uri, study.name, parent)
         results = lawfit.fit_study(
             records, form=study.analysis.form, bootstrap=study.analysis.bootstrap, seed=study.seed
         )
@@ -33,26 +33,26 @@ def write_study_report(study: Study, places: Places, parent: str) -> Path:
         raise UserError(f"study {study.name}: {error}") from error
     except lawfit.TrackingError as error:
         raise EnvironmentalError(f"study {study.name}: {error}") from error
-    recorder = Recorder(places.tracking_uri, study.name, places.artifact_root)
+    recorder = Recorder(paths.tracking_uri, study.name, paths.artifact_root)
     grid = f"{schema.GRID_FOLDER}/{schema.GRID_FILE}"
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, paths.report.filled() as folder:
         scratch = Path(name)
         samples = {
             str(run.run_name): recorder.fetch(str(run.run_id), grid, scratch / str(run.run_id))
             for run in records.finished.itertuples()
         }
         picture = recorder.fetch(parent, schema.RECONSTRUCTIONS_FILE, scratch)
-        path = write_report(
+        page = write_report(
             records,
             results,
-            places.report,
+            folder,
             samples,
             _facts(recorder.read(parent)),
             {"Validation images (top), and what the tokenizer makes of them after each scale": picture},
         )
-    write_json(places.report / LAWS_FILE, [result.to_json() for result in results])
-    recorder.log_folder(parent, places.report, schema.REPORT_FOLDER)
-    return path
+        Location.of(folder / LAWS_FILE).write_json([result.to_json() for result in results])
+        recorder.log_folder(parent, folder, schema.REPORT_FOLDER)
+    return paths.report / page.name
 
 
 def _facts(run: Recorded) -> dict[str, str]:

@@ -6,7 +6,6 @@ import json
 import tempfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import yaml
 
@@ -25,8 +24,8 @@ from varscale.records import Records, recording
 from varscale.spec.study import Study
 from varscale.study import stages
 from varscale.study.grid import Grid, run_grid
+from varscale.study.paths import StudyPaths
 from varscale.study.placement import check_fit, cluster_resources
-from varscale.study.places import Places
 from varscale.study.recorded import note_key
 from varscale.study.report import write_study_report
 from varscale.train.cell.worker import CellJob
@@ -55,7 +54,7 @@ class Timing:
 class Outcome:
     """What a run of a study left behind."""
 
-    report: Path
+    report: Location
     failed: dict[str, str]
     """Cell -> reason."""
 
@@ -66,14 +65,14 @@ class Prepared:
 
     inputs: Inputs
     cells: tuple[Cell, ...]
-    tokenizer: Path
+    tokenizer: Location
     tokens: Location
     manifest: TokenManifest
     crops: FreshCrops | None
     """What training encodes at every step; None: it reads tokens."""
 
 
-def prepare(study: Study, places: Places, git_commit: str, timing: Timing | None = None) -> Prepared:
+def prepare(study: Study, paths: StudyPaths, git_commit: str, timing: Timing | None = None) -> Prepared:
     """Images, tokenizer, plan and tokens of a study, each made only where missing. Ray must be initialised.
 
     Raises:
@@ -81,48 +80,48 @@ def prepare(study: Study, places: Places, git_commit: str, timing: Timing | None
     """
     timing = timing or Timing()
     offered = cluster_resources()
-    found = stages.find(study, places.store)
+    found = stages.find(study, paths.store)
     expected = make_plan(study, found.expected_inputs)
     check_fit(expected, offered)  # before hours of work, not after
     check_frontier(expected)
     images = stages.ingest_if_missing(study.data, found.images)
     stages.check_tokens(study, found.tokens, images, found.tokenizer)
     timing.ended("data")
-    tokenizer = stages.train_tokenizer_if_missing(study, images, found.tokenizer, places, git_commit)
+    tokenizer = stages.train_tokenizer_if_missing(study, images, found.tokenizer, paths, git_commit)
     timing.ended("tokenizer")
     if tokenizer.facts.get("data_fingerprint") != images.manifest.fingerprint:
         say(f"tokenizer: {tokenizer.path} was trained on other images; the report shows what it makes of these")
     resolved = stages.resolve(study, images, tokenizer, found.tokens)
     cells = make_plan(study, resolved.inputs)
-    tokens, manifest = stages.tokenise_if_missing(study, resolved, places)
+    tokens, manifest = stages.tokenise_if_missing(study, resolved, paths)
     crops = FreshCrops(images.folder, resolved.job.rule) if study.data.encoding == "every_step" else None
     timing.ended("tokens")
     return Prepared(resolved.inputs, cells, tokenizer.path, tokens, manifest, crops)
 
 
-def run_study(study: Study, places: Places, git_commit: str, timing: Timing) -> Outcome:
+def run_study(study: Study, paths: StudyPaths, git_commit: str, timing: Timing) -> Outcome:
     """Run a study to its report. Ray must be initialised; raises as :func:`prepare`, :func:`check_enough_for_a_law`."""
     if len(study.sizes.depths) < MIN_DISTINCT_X:
         raise UserError(f"sizes.depths: {list(study.sizes.depths)}; a law needs at least {MIN_DISTINCT_X} sizes")
-    ready = prepare(study, places, git_commit, timing)
-    with recording(places.recorder(), places.tracking_uri, study.name, places.artifact_root) as records:
-        parent, failed = _train_missing(study, places, ready, git_commit, records)
+    ready = prepare(study, paths, git_commit, timing)
+    with recording(paths.recorder(), paths.tracking_uri, study.name, paths.artifact_root) as records:
+        parent, failed = _train_missing(study, paths, ready, git_commit, records)
     timing.ended("grid")
     check_enough_for_a_law(len(ready.cells), len(failed))
-    report = write_study_report(study, places, parent)
+    report = write_study_report(study, paths, parent)
     timing.ended("report")
     return Outcome(report, failed)
 
 
 def _train_missing(
-    study: Study, places: Places, ready: Prepared, git_commit: str, records: Records
+    study: Study, paths: StudyPaths, ready: Prepared, git_commit: str, records: Records
 ) -> tuple[str, dict[str, str]]:
     """Train the cells that are not finished; return the study's own run, and the reasons of the cells that failed."""
-    parent = _open_parent(records, study, places, ready, git_commit)
+    parent = _open_parent(records, study, paths, ready, git_commit)
     missing = [cell for cell in ready.cells if not records.finished_cell(parent, cell.run_key)]
     say(f"grid: {len(ready.cells)} sizes, {len(ready.cells) - len(missing)} finished before, {len(missing)} to train")
-    jobs = {cell.name: _cell_job(study, places, cell, ready, git_commit, records) for cell in missing}
-    failed = run_grid(Grid(study, places, ready.manifest, parent, git_commit, jobs))
+    jobs = {cell.name: _cell_job(study, paths, cell, ready, git_commit, records) for cell in missing}
+    failed = run_grid(Grid(study, paths, ready.manifest, parent, git_commit, jobs))
     for name, reason in failed.items():
         say(f"failed: {name}: {reason}")
     records.close(parent, schema.STATE_FAILED if failed else schema.STATE_FINISHED)
@@ -142,7 +141,7 @@ def check_enough_for_a_law(sizes: int, failed: int) -> None:
         )
 
 
-def _open_parent(records: Records, study: Study, places: Places, ready: Prepared, git_commit: str) -> str:
+def _open_parent(records: Records, study: Study, paths: StudyPaths, ready: Prepared, git_commit: str) -> str:
     """The study's own run, with its specification, its tokenizer's quality and picture."""
     quality = json.loads((ready.tokens / QUALITY).read_bytes())
     params = {
@@ -157,26 +156,26 @@ def _open_parent(records: Records, study: Study, places: Places, ready: Prepared
     tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_STATE: schema.STATE_RUNNING}
     name = f"study/{study.name}@{git_commit[:7]}"
     key, former = (named(study, ready.inputs.tokens_key) for named in (study_key, former_study_key))
-    note_key(study, places, key)
+    note_key(study, paths, key)
     parent = records.open_study(key, name, params, tags, former)
     records.log(parent, 0, {schema.OF_TOKENIZER + key: value for key, value in quality.items()})
     with tempfile.TemporaryDirectory() as folder:
-        resolved = Path(folder) / "study.yaml"
-        resolved.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
-        picture = Path(folder) / schema.RECONSTRUCTIONS_FILE
-        picture.write_bytes((ready.tokens / picture.name).read_bytes())
-        records.log_files(parent, [resolved, picture])
+        resolved = Location.of(folder) / "study.yaml"
+        resolved.write_bytes(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False).encode())
+        records.log_files(parent, [resolved, ready.tokens / schema.RECONSTRUCTIONS_FILE])
     return parent
 
 
-def _cell_job(study: Study, places: Places, cell: Cell, ready: Prepared, git_commit: str, records: Records) -> CellJob:
+def _cell_job(
+    study: Study, paths: StudyPaths, cell: Cell, ready: Prepared, git_commit: str, records: Records
+) -> CellJob:
     return CellJob(
         cell=cell,
         evaluation=study.evaluation,
         tokens=ready.tokens,
         crops=ready.crops,
         tokenizer=ready.tokenizer,
-        output=places.cell(cell),
+        output=paths.cell(cell),
         facts={"study": study.name, "cell": cell.name, "run_key": cell.run_key, "git_commit": git_commit},
         run_id="",
         records=records,

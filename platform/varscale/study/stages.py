@@ -25,7 +25,7 @@ from varscale.plan.tokenizer import make_run, vqvae_config
 from varscale.spec.files import load_tokenizer_study
 from varscale.spec.study import Data, PretrainedTokenizer, Study, TrainedTokenizer
 from varscale.spec.tokenizer import TokenizerStudy
-from varscale.study.places import Places
+from varscale.study.paths import StudyPaths
 from varscale.study.tokenizer import train_tokenizer
 
 
@@ -86,7 +86,7 @@ class Resolved:
         return Inputs(len(classes), cfg.vocab_size, cfg.z_channels, cfg.patch_nums, key)
 
 
-def find(study: Study, store: Path) -> Found:
+def find(study: Study, store: Location) -> Found:
     """Look for what there is of a study. Makes nothing.
 
     Raises:
@@ -105,7 +105,7 @@ def find(study: Study, store: Path) -> Found:
     return Found(images, tokenizer, shape, tokens)
 
 
-def find_images(data: Data, store: Path) -> FoundImages:
+def find_images(data: Data, store: Location) -> FoundImages:
     """List the data source, and look for what was ingested of it.
 
     Raises:
@@ -117,7 +117,7 @@ def find_images(data: Data, store: Path) -> FoundImages:
         return FoundImages(place, ImageSet.read(place), None)
     source = open_source(place, data.val_fraction)
     name = f"{place.name.split('.')[0]}-{_stored_side(data)}-{source.digest()[:8]}"
-    folder = Location.of(store / "images" / name)
+    folder = store / "images" / name
     ready = ImageSet(folder, read_image_manifest(folder)) if (folder / MANIFEST).is_file() else None
     return FoundImages(folder, ready, source)
 
@@ -126,16 +126,16 @@ def _stored_side(data: Data) -> int:
     return round(data.resize_ratio * data.image_size)
 
 
-def _find_tokenizer(study: Study, images: ImageSet | None, store: Path) -> tuple[TokenizerFile | None, VQVAEConfig]:
+def _find_tokenizer(study: Study, images: ImageSet | None, store: Location) -> tuple[TokenizerFile | None, VQVAEConfig]:
     if isinstance(study.tokenizer, PretrainedTokenizer):
-        given = TokenizerFile.read(Path(study.tokenizer.path))
+        given = TokenizerFile.read(study.tokenizer.path)
         return given, given.cfg
     spec = _tokenizer_spec(study, study.tokenizer)
     path = _trained_file(spec, images, store) if images else None
     return TokenizerFile.read(path) if path and path.is_file() else None, vqvae_config(spec.model)
 
 
-def _trained_file(spec: TokenizerStudy, images: ImageSet, store: Path) -> Path:
+def _trained_file(spec: TokenizerStudy, images: ImageSet, store: Location) -> Location:
     """Weights file of a tokenizer that a study trains, there or not."""
     key = make_run(spec, images.manifest.fingerprint).run_key
     return store / "tokenizers" / f"{spec.name}-{key[:12]}.safetensors"
@@ -195,7 +195,7 @@ def ingest_if_missing(data: Data, images: FoundImages) -> ImageSet:
 
 
 def train_tokenizer_if_missing(
-    study: Study, images: ImageSet, tokenizer: TokenizerFile | None, places: Places, git_commit: str
+    study: Study, images: ImageSet, tokenizer: TokenizerFile | None, paths: StudyPaths, git_commit: str
 ) -> TokenizerFile:
     """The study's tokenizer, trained now on its images if the study says so and it is not there.
 
@@ -206,11 +206,11 @@ def train_tokenizer_if_missing(
         return tokenizer
     assert isinstance(study.tokenizer, TrainedTokenizer)  # one that is given was found
     spec = _tokenizer_spec(study, study.tokenizer)
-    path = _trained_file(spec, images, places.store)
+    path = _trained_file(spec, images, paths.store)
     if path.is_file():
         return TokenizerFile.read(path)
     spec = spec.model_copy(update={"output": str(path)})
-    return train_tokenizer(spec, images, Places.of(spec), git_commit)
+    return train_tokenizer(spec, images, StudyPaths.of(spec), git_commit)
 
 
 def resolve(study: Study, images: ImageSet, tokenizer: TokenizerFile, tokens: TokenManifest | None) -> Resolved:
@@ -233,9 +233,9 @@ def resolve(study: Study, images: ImageSet, tokenizer: TokenizerFile, tokens: To
     return Resolved(job, tokens)
 
 
-def tokenise_if_missing(study: Study, resolved: Resolved, places: Places) -> tuple[Location, TokenManifest]:
+def tokenise_if_missing(study: Study, resolved: Resolved, paths: StudyPaths) -> tuple[Location, TokenManifest]:
     """Folder and manifest of a study's tokens: those it names, else those with its key, made now where missing."""
     if study.data.tokens and resolved.tokens:
         return Location.of(study.data.tokens), resolved.tokens
-    folder = Location.of(places.tokens(resolved.inputs.tokens_key))
+    folder = paths.tokens(resolved.inputs.tokens_key)
     return folder, tokenise(resolved.job, folder, assess)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from lawfit.records import schema
 from varscale.errors import UserError
 from varscale.spec.study import Study
-from varscale.study.places import Places
+from varscale.study.paths import StudyPaths
 from varscale.study.recorded import recorded_parent
 
 
-def status_table(study: Study, places: Places) -> str:
+def status_table(study: Study, paths: StudyPaths) -> str:
     """Name, state and latest figures of every run of the study as its file stands.
 
     Raises:
@@ -18,7 +18,7 @@ def status_table(study: Study, places: Places) -> str:
     import lawfit
 
     try:
-        records = lawfit.load_study(places.tracking_uri, study.name, recorded_parent(study, places))
+        records = lawfit.load_study(paths.tracking_uri, study.name, recorded_parent(study, paths))
     except lawfit.RecordError as error:
         raise UserError(f"study {study.name}: {error}") from error
     measured = [metric.name for metric in schema.METRICS if metric.primary and records.runs[metric.name].notna().any()]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 from typing import Any
 
 from lawfit.records import schema
@@ -13,15 +11,15 @@ from varscale.data.loader import check_sides
 from varscale.data.manifests import ImageSet
 from varscale.errors import EnvironmentalError, UserError
 from varscale.identity import difference
+from varscale.locations import Location
 from varscale.models.lpips import load_lpips
 from varscale.models.tokenizer_file import TokenizerFile
 from varscale.plan.tokenizer import TokenizerRun, make_run
 from varscale.progress import Progress, say
 from varscale.records import Records, recording
 from varscale.spec.tokenizer import TokenizerStudy
-from varscale.storage import atomic_path, write_json
+from varscale.study.paths import StudyPaths, absolute
 from varscale.study.placement import check_workers, cluster_resources, largest_node_cpus
-from varscale.study.places import Places
 from varscale.study.watch import Ticker
 from varscale.train.launch import Workers, launch
 from varscale.train.tokenizer.worker import TokenizerJob, run_tokenizer_rank
@@ -30,7 +28,7 @@ SETTINGS_FILE = "settings.json"
 WEIGHTS_FILE = "tokenizer.safetensors"
 
 
-def train_tokenizer(study: TokenizerStudy, images: ImageSet, places: Places, git_commit: str) -> TokenizerFile:
+def train_tokenizer(study: TokenizerStudy, images: ImageSet, paths: StudyPaths, git_commit: str) -> TokenizerFile:
     """Train a tokenizer on image shards, record it, and write its weights to ``study.output`` with a picture beside.
 
     An interrupted training goes on from its last checkpoint; a finished one is not repeated. Ray must be initialised.
@@ -43,19 +41,19 @@ def train_tokenizer(study: TokenizerStudy, images: ImageSet, places: Places, git
             that diverged.
         EnvironmentalError: the workers failed.
     """
-    output = Path(study.output).resolve()
+    output = absolute(study.output)
     run = make_run(_with_absolute_paths(study), images.manifest.fingerprint, largest_node_cpus())
     if finished := _finished(output, run):
         say(f"tokenizer {run.name}: {output} was trained so before; nothing to do")
         return finished
     check_workers(run.name, run.workers, run.cpus_per_worker, run.gpus_per_worker, cluster_resources())
     _check_inputs(run, images)
-    folder = places.tokenizer_checkpoints(output)
-    part = f"tokenizer-{output.stem}"
-    with places.locked(part):
+    folder = paths.tokenizer_checkpoints(output)
+    part = f"tokenizer-{folder.name}"
+    with paths.locked(part):
         _claim(folder, run)
-        with recording(places.recorder(part), places.tracking_uri, run.name, places.artifact_root) as records:
-            _train(study, run, images, folder, git_commit, records)
+        with recording(paths.recorder(part), paths.tracking_uri, run.name, paths.artifact_root) as records:
+            _train(study, run, images, output, folder, git_commit, records)
     return TokenizerFile.read(output)
 
 
@@ -64,12 +62,12 @@ def _with_absolute_paths(study: TokenizerStudy) -> TokenizerStudy:
     perceptual = study.recipe.perceptual
     if perceptual is None or perceptual.vgg16 is None or perceptual.heads is None:
         return study
-    paths = {"vgg16": str(Path(perceptual.vgg16).resolve()), "heads": str(Path(perceptual.heads).resolve())}
+    paths = {"vgg16": str(absolute(perceptual.vgg16)), "heads": str(absolute(perceptual.heads))}
     recipe = study.recipe.model_copy(update={"perceptual": perceptual.model_copy(update=paths)})
     return study.model_copy(update={"recipe": recipe})
 
 
-def _finished(output: Path, run: TokenizerRun) -> TokenizerFile | None:
+def _finished(output: Location, run: TokenizerRun) -> TokenizerFile | None:
     """The weights at ``output``, if there are any; those of another run are refused, not replaced."""
     if not output.is_file():
         return None
@@ -87,25 +85,32 @@ def _check_inputs(run: TokenizerRun, images: ImageSet) -> None:
             raise UserError(f"{images.folder}: split '{split}' has {rows} images for {run.workers} workers")
     perceptual = run.recipe.perceptual
     if perceptual and perceptual.vgg16 and perceptual.heads:
-        load_lpips(Path(perceptual.vgg16), Path(perceptual.heads))
+        load_lpips(perceptual.vgg16, perceptual.heads)
     if run.perceptual_is_off:
         say("LPIPS is off: recipe.perceptual names no weights (vgg16, heads); the loss goes without it")
 
 
-def _claim(folder: Path, run: TokenizerRun) -> None:
+def _claim(folder: Location, run: TokenizerRun) -> None:
     """Make the checkpoint folder this run's, unless it holds a checkpoint with other settings."""
-    path = folder / SETTINGS_FILE
-    theirs = json.loads(path.read_text()) if any(folder.glob("step_*")) else run.settings
+    settings = folder / SETTINGS_FILE
+    begun = any(name.startswith("step_") for name in folder.files(recursive=True))
+    theirs = json.loads(settings.read_bytes()) if begun else run.settings
     if differs := difference(run.settings, theirs):
         raise UserError(
             f"{folder}: holds an unfinished training with other settings ({differs}); finish it with those, name"
             " another output, or remove that folder"
         )
-    write_json(path, run.settings)
+    settings.write_json(run.settings)
 
 
 def _train(
-    study: TokenizerStudy, run: TokenizerRun, images: ImageSet, folder: Path, git_commit: str, records: Records
+    study: TokenizerStudy,
+    run: TokenizerRun,
+    images: ImageSet,
+    output: Location,
+    folder: Location,
+    git_commit: str,
+    records: Records,
 ) -> None:
     tags = {schema.TAG_GIT_COMMIT: git_commit, schema.TAG_CHECKPOINT: str(folder)}
     run_id = records.open_tokenizer(run.run_key, run.name, _params(run), tags)
@@ -130,14 +135,13 @@ def _train(
     if not made.is_file():
         reason = "diverged: the loss is not finite; a lower recipe.lr may help"
         records.fail(run_id, reason)
-        shutil.rmtree(folder)  # its checkpoints lead to the same end
+        folder.remove()  # its checkpoints lead to the same end
         raise UserError(f"tokenizer {run.name}: {reason}")
-    for source, target in ((made.with_suffix(".png"), Path(study.output).with_suffix(".png")), (made, study.output)):
-        with atomic_path(Path(target)) as temporary:
-            shutil.copyfile(source, temporary)
-    records.log_files(run_id, [Path(study.output), Path(study.output).with_suffix(".png")])
+    output.with_suffix(".png").write_bytes(made.with_suffix(".png").read_bytes())
+    output.write_bytes(made.read_bytes())  # last: it says that all is there
+    records.log_files(run_id, [output, output.with_suffix(".png")])
     records.close(run_id, schema.STATE_FINISHED)
-    shutil.rmtree(folder)
+    folder.remove()
 
 
 def _params(run: TokenizerRun) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import ray.train
 
-from varscale.storage import write_json
+from varscale.locations import Location
 from varscale.train.peers import Rank
 
 POSITION_FILE = "position.json"
@@ -63,7 +63,7 @@ def keep(position: Position, rank: Rank, save: Callable[[Path], None]) -> None:
         folder = Path(scratch)
         save(folder)
         if rank.index == 0:
-            write_json(folder / POSITION_FILE, asdict(position))
+            Location.of(folder / POSITION_FILE).write_json(asdict(position))
         # A run that starts again beside another's checkpoints must not write to their names: Ray would delete both.
         name = f"step_{position.step:07d}-{position.run_id[:8]}"
         checkpoint = ray.train.Checkpoint.from_directory(folder)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from varscale.locations import Location
 from varscale.records import Records
 
 
@@ -13,7 +13,7 @@ from varscale.records import Records
 class Job:
     """A training with what it needs of its surroundings; the folders must be visible to every worker."""
 
-    output: Path
+    output: Location
     """Where what comes of it goes. Nothing does if training diverges."""
     facts: dict[str, Any]
     """Written into the header of the exported file."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ray.train
 import ray.train.torch
@@ -14,6 +13,7 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig,
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from varscale.device import keep_freed_memory
+from varscale.locations import Location
 from varscale.records import report_warnings
 from varscale.spec.study import Checkpoints
 from varscale.train.job import Job
@@ -40,7 +40,9 @@ def enter_rank(job: Job, cpus: int) -> Rank:
     return Rank(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
 
 
-def launch(rank: Callable[[J], None], job: J, workers: Workers, checkpoints: Checkpoints, folder: Path) -> str | None:
+def launch(
+    rank: Callable[[J], None], job: J, workers: Workers, checkpoints: Checkpoints, folder: Location
+) -> str | None:
     """Run ``rank(job)`` on every worker to its end; goes on from the latest checkpoint in ``folder``.
 
     Returns:
@@ -57,8 +59,13 @@ def launch(rank: Callable[[J], None], job: J, workers: Workers, checkpoints: Che
     return None
 
 
+def ray_storage(folder: Location) -> dict[str, Any]:
+    """What Ray's ``RunConfig`` takes for a folder it keeps things in."""
+    return {"storage_path": folder.path, "storage_filesystem": None if folder.local else folder.filesystem}
+
+
 def _trainer(
-    rank: Callable[[J], None], job: J, workers: Workers, checkpoints: Checkpoints, folder: Path
+    rank: Callable[[J], None], job: J, workers: Workers, checkpoints: Checkpoints, folder: Location
 ) -> TorchTrainer:
     resources = {"CPU": workers.cpus, "GPU": workers.gpus} if workers.gpus else {"CPU": workers.cpus}
     return TorchTrainer(
@@ -70,7 +77,7 @@ def _trainer(
         ),
         run_config=RunConfig(
             name=folder.name,
-            storage_path=str(folder.parent),
+            **ray_storage(folder.parent),
             checkpoint_config=CheckpointConfig(num_to_keep=checkpoints.keep),
             failure_config=FailureConfig(max_failures=checkpoints.max_failures),
         ),

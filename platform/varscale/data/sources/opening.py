@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pyarrow.compute as pc
 
 from varscale.data.schema import MANIFEST
@@ -16,7 +14,7 @@ from varscale.data.sources.tables import open_tables
 from varscale.data.sources.tar_members import BLOCK, begins_tar, check_uncompressed
 from varscale.data.sources.tars import list_tar, open_tar
 from varscale.errors import EnvironmentalError, UserError
-from varscale.locations import Location
+from varscale.locations import AnyPath, Location
 
 PARQUET = ".parquet"
 WANTED = (
@@ -25,7 +23,7 @@ WANTED = (
 )
 
 
-def open_source(place: str | Path | Location, val_fraction: float) -> Source:
+def open_source(place: AnyPath, val_fraction: float) -> Source:
     """The labelled images at a path or URL, of whatever kind.
 
     Args:

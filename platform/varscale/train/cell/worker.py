@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import ray.train
 import torch
@@ -42,7 +41,7 @@ class CellJob(Job):
     tokens: Location
     crops: FreshCrops | None
     """What training cuts and encodes at every step; None: it reads tokens. Validation reads them always."""
-    tokenizer: Path
+    tokenizer: Location
 
 
 def run_rank(job: CellJob) -> None:
@@ -100,6 +99,6 @@ def _assess(job: CellJob, tokenizer: VQVAE, val: TokenShards, rank: Rank) -> Non
     )
     if rank.index == 0:
         grid = png_grid(class_grid(model, tokenizer, sampling), GRID_COLUMNS)
-        Location.of(job.output / schema.GRID_FILE).write_bytes(grid)
+        (job.output / schema.GRID_FILE).write_bytes(grid)
         job.records.log(job.run_id, cell.steps, metrics | {schema.FLOPS: flops_at(cell, cell.steps)})
         job.records.flush()

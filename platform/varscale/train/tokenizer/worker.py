@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import ray.train
 import torch.distributed as dist
@@ -54,11 +53,11 @@ def _perceptual(run: TokenizerRun, rank: Rank) -> LPIPS | None:
     wanted = run.recipe.perceptual
     if wanted is None or wanted.vgg16 is None or wanted.heads is None:
         return None
-    return load_lpips(Path(wanted.vgg16), Path(wanted.heads)).to(rank.device)
+    return load_lpips(wanted.vgg16, wanted.heads).to(rank.device)
 
 
 def _export(training: TokenizerTraining, data: TokenizerData, job: TokenizerJob, quality: dict[str, float]) -> None:
     model = training.average.model
     picture = scale_grid(model, shown_views(data.val, job.rule), training.rank.device)
-    Location.of(job.output.with_suffix(".png")).write_bytes(picture)
+    job.output.with_suffix(".png").write_bytes(picture)
     save_model(job.output, model, model.state_dict(), {**job.facts, "validation": quality})

@@ -1,4 +1,4 @@
-"""Where a study keeps things: one store folder, absolute, for workers do not share the driver's working folder."""
+"""Where a study keeps things: below one store, a folder that every worker sees or a URL of object storage."""
 
 from __future__ import annotations
 
@@ -9,59 +9,67 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from varscale.data.cache import cache_folder
 from varscale.errors import EnvironmentalError, UserError
+from varscale.identity import digest
+from varscale.locations import Location
 from varscale.plan.cells import Cell
 from varscale.spec.study import Study
 from varscale.spec.tokenizer import TokenizerStudy
-from varscale.storage import check_writable
 from varscale.tracking import SQLITE
 
 
 @dataclass(frozen=True)
-class Places:
-    """Absolute folders and addresses of one study."""
+class StudyPaths:
+    """Folders and addresses of one study, absolute: workers do not share the driver's working folder."""
 
-    store: Path
+    store: Location
     study: str
     tracking_uri: str
     artifact_root: str | None
     """Where artifacts of a new experiment go; None where a tracking server decides."""
 
     @staticmethod
-    def of(study: Study | TokenizerStudy, make_store: bool = True) -> Places:
-        """The places of a study; the store is made unless ``make_store`` is off.
+    def of(study: Study | TokenizerStudy, make_store: bool = True) -> StudyPaths:
+        """The paths of a study; a local store is made unless ``make_store`` is off.
 
         Raises:
-            UserError: a file is where the store or the output's folder should be; a relative place inside a submitted
-                job, whose working folder vanishes with it.
+            UserError: a file is where the store or the output's folder should be; a relative path inside a submitted
+                job, whose working folder vanishes with it; a store in object storage without a tracking server.
             EnvironmentalError: the store cannot be made, or the output written.
         """
-        store = Path(study.store).resolve()
-        uri = study.tracking.uri or f"sqlite:///{store}/mlflow.db"
-        kept = {"store": study.store, "tracking.uri": uri.removeprefix("sqlite:///") if uri.startswith(SQLITE) else "/"}
+        store = absolute(study.store)
+        uri = study.tracking.uri or _own_database(store)
+        kept = {"store": study.store, "tracking.uri": uri.removeprefix(SQLITE) if uri.startswith(SQLITE) else "/"}
         if isinstance(study, TokenizerStudy):
             kept["output"] = study.output
         for field, path in kept.items():
-            if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not Path(path).is_absolute():
+            if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and "://" not in path and not Path(path).is_absolute():
                 raise UserError(
-                    f"{field}: '{path}' is relative, and a submitted job runs in a temporary folder; give a place that"
-                    f" every node sees, e.g. --set {field}=/shared/place"
+                    f"{field}: '{path}' is relative, and a submitted job runs in a temporary folder; give a path that"
+                    f" every node sees, e.g. --set {field}=/shared/path"
                 )
         _check_store(store, make_store)
         if isinstance(study, TokenizerStudy) and make_store:
-            check_writable(Path(study.output))
+            Location.of(study.output).check_writable()
         served = uri.startswith(("http://", "https://", "databricks"))
-        return Places(store, study.name, uri, None if served else (store / "artifacts" / study.name).as_uri())
+        artifacts = store / "artifacts" / study.name
+        root = artifacts.local.as_uri() if artifacts.local else str(artifacts)
+        return StudyPaths(store, study.name, uri, None if served else root)
 
     @contextmanager
     def locked(self, part: str = "") -> Iterator[None]:
         """The study, or a named part of the store's work, for this process alone.
 
+        Object storage knows no locks: there, only other processes of this machine are kept out.
+
         Raises:
             EnvironmentalError: another process has it, or the store cannot be written.
         """
+        folder = self.store.local or cache_folder() / "stores" / digest(str(self.store))[:16]
         try:
-            handle = (self.store / f".{part or self.study}.lock").open("w")
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = (folder / f".{part or self.study}.lock").open("w")
         except OSError as error:
             raise _unwritable(self.store, error) from error
         with handle:
@@ -75,50 +83,65 @@ class Places:
         """Name, on a cluster, of the process that writes the records; of one run at a time, as :meth:`locked`."""
         return f"{part or self.study}@{self.store}"
 
-    def tokens(self, key: str) -> Path:
+    def tokens(self, key: str) -> Location:
         """Folder of the tokens with this key."""
         return self.store / "tokens" / key[:16]
 
-    def cell(self, cell: Cell) -> Path:
+    def cell(self, cell: Cell) -> Location:
         """Folder of a cell's exported model and samples."""
         return self.store / "runs" / self.study / f"{cell.name}-{cell.run_key[:8]}"
 
     @property
-    def keys(self) -> Path:
+    def keys(self) -> Location:
         """File of the keys under which the study, in each of its wordings, was run."""
         return self.store / "studies" / f"{self.study}.json"
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> Location:
         """Ray Train's storage: one folder per run key, with ``step_…`` folders inside."""
         return self.store / "checkpoints" / self.study
 
-    def tokenizer_checkpoints(self, output: Path) -> Path:
+    def tokenizer_checkpoints(self, output: Location) -> Location:
         """Ray Train's storage for the training of a tokenizer whose weights go to ``output``."""
-        return self.store / "checkpoints" / "tokenizers" / output.stem
+        return self.store / "checkpoints" / "tokenizers" / output.with_suffix("").name
 
     @property
-    def trials(self) -> Path:
+    def trials(self) -> Location:
         """Ray Tune's own notes."""
         return self.store / "trials"
 
     @property
-    def report(self) -> Path:
+    def report(self) -> Location:
         """Folder of figures and ``report.html``."""
         return self.store / "reports" / self.study
 
 
-def _check_store(store: Path, make: bool) -> None:
+def absolute(path: str) -> Location:
+    """The location that a study's field names; a path is shown as an absolute one from here on."""
+    return Location.of(path if "://" in path else Path(path).resolve())
+
+
+def _own_database(store: Location) -> str:
+    """Records beside everything else, where that is a folder."""
+    if store.local is None:
+        raise UserError(f"store: {store}: records in SQLite need a folder; name an MLflow server, --set tracking.uri=…")
+    return f"{SQLITE}{store.local}/mlflow.db"
+
+
+def _check_store(store: Location, make: bool) -> None:
     """Refuse a store that no folder can be at; make its folder if so told."""
+    if store.local is None:
+        return
     try:
-        taken = next((path for path in (store, *store.parents) if path.exists() and not path.is_dir()), None)
+        around = (store.local, *store.local.parents)
+        taken = next((path for path in around if path.exists() and not path.is_dir()), None)
         if taken:
             raise UserError(f"store: {store}: {taken} is a file; wanted a folder, there or to be made")
         if make:
-            store.mkdir(parents=True, exist_ok=True)
+            store.local.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(store, error) from error
 
 
-def _unwritable(store: Path, error: OSError) -> EnvironmentalError:
+def _unwritable(store: Location, error: OSError) -> EnvironmentalError:
     return EnvironmentalError(f"store: {store}: cannot be written ({error.strerror}); name another with --set store=…")
