@@ -25,7 +25,7 @@ from varscale.models.shapes import VQVAEConfig
 from varscale.models.var import MAX_HEAD_SCALE, VAR, init_weights
 from varscale.models.vqvae import VQVAE
 
-SAMPLING = SamplingConfig(cfg=1.5, top_k=900, top_p=0.96)
+SAMPLING = SamplingConfig(guidance=1.5, top_k=900, top_p=0.96)
 DECODER_FLOPS = 393.709e9
 """An image, at the released size: torch's flop counter on convolutions and 1x1 products (tests/models)."""
 
@@ -41,7 +41,7 @@ def plain_tokens(model: VAR, quantizer, labels: torch.Tensor) -> torch.Tensor:
         for i, block in enumerate(model.layers()):
             x, caches[i] = _plain_block(block, x, block.ada_lin(cond).view(2 * batch, 1, 6, -1), caches[i])
         logits = F.linear(model.head_nm(x, cond), model.head.weight, model.head.bias)
-        t = SAMPLING.cfg * k / (len(cfg.patch_nums) - 1)
+        t = SAMPLING.guidance * k / (len(cfg.patch_nums) - 1)
         drawn = _plain_draw((1 + t) * logits[:batch] - t * logits[batch:])
         tokens.append(drawn)
         f_hat = f_hat + quantizer.contribution(k, quantizer.embedding(drawn))

@@ -19,7 +19,7 @@ from varscale.logs import LOGGER, log_to_user
 from varscale.ray_session import connected
 from varscale.records import NAMESPACE, Records, recording, report_warnings
 from varscale.study.watch import Ticker
-from varscale.tracking import Progress, find_study
+from varscale.tracking import RunProgress, find_study
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +89,11 @@ def test_another_process_finds_the_records_of_a_store_by_name(records) -> None:
     run = client.open_cell(client.open_study("key", "study/one", {}, {}), "found", "d2-s0", {}, {})
     client.log(run, 3, {schema.TRAIN_LOSS: 1.0})
 
-    def look(name: str) -> dict[str, Progress | None]:
+    def look(name: str) -> dict[str, RunProgress | None]:
         return Records(ray.get_actor(name, namespace=NAMESPACE)).progress()
 
     found = ray.get(ray.remote(num_cpus=1)(look).remote(f"one@{store}"))
-    assert found["d2-s0"] == Progress(3, {schema.TRAIN_LOSS: 1.0})
+    assert found["d2-s0"] == RunProgress(3, {schema.TRAIN_LOSS: 1.0})
 
 
 def test_two_studies_of_one_cluster_do_not_meet_and_one_study_has_one_writer(

@@ -29,7 +29,7 @@ BATCH_LIMIT = 1000
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """Where an open run stands, for those who watch."""
 
     step: int
@@ -96,7 +96,7 @@ class Recorder:
         self._last_step: dict[str, int] = {}
         self._known: dict[str, dict[str, int]] = {}
         """By run and metric: the step up to which there is nothing to add."""
-        self._progress: dict[str, Progress] = {}
+        self._progress: dict[str, RunProgress] = {}
         self._names: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         self._notices: list[str] = []
@@ -153,7 +153,7 @@ class Recorder:
         known.update(dict.fromkeys(fresh, step))
         self._last_step[run_id] = max(step, self.last_step(run_id))
         before = self._progress.get(run_id)
-        self._progress[run_id] = Progress(step, {**before.metrics, **metrics} if before else metrics)
+        self._progress[run_id] = RunProgress(step, {**before.metrics, **metrics} if before else metrics)
         if time.monotonic() - self._flushed > FLUSH_INTERVAL_S:
             self.flush()
 
@@ -249,7 +249,7 @@ class Recorder:
         told, self._notices = self._notices, []
         return told
 
-    def progress(self) -> dict[str, Progress | None]:
+    def progress(self) -> dict[str, RunProgress | None]:
         """Where each open cell stands, by name; None before its first record."""
         return {name: self._progress.get(run_id) for run_id, name in self._names.items()}
 

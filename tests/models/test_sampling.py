@@ -51,7 +51,7 @@ def test_equal_logits_are_drawn_as_often_as_each_other() -> None:
 def test_cached_generation_sees_what_one_whole_pass_sees(models: tuple[VAR, VQVAE]) -> None:
     var, vqvae = models
     labels = torch.tensor([0, 3])
-    draws = list(generate(var, vqvae.quantize, labels, [0, 1], SamplingConfig(cfg=0)))
+    draws = list(generate(var, vqvae.quantize, labels, [0, 1], SamplingConfig(guidance=0)))
     tokens = torch.cat([draw.tokens for draw in draws], dim=1)
     with torch.no_grad():
         whole = var(labels, vqvae.quantize.var_input(tokens))
@@ -60,20 +60,20 @@ def test_cached_generation_sees_what_one_whole_pass_sees(models: tuple[VAR, VQVA
 
 def test_pictures_do_not_depend_on_the_batch_split(models: tuple[VAR, VQVAE]) -> None:
     var, vqvae = models
-    labels, sampling = torch.tensor([0, 1, 2, 3, 4]), SamplingConfig(cfg=1.5, top_k=20, seed=7)
+    labels, sampling = torch.tensor([0, 1, 2, 3, 4]), SamplingConfig(guidance=1.5, top_k=20, seed=7)
     together = sample_tokens(var, vqvae.quantize, labels, range(5), sampling)
     apart = [
         sample_tokens(var, vqvae.quantize, labels[i : i + 2], range(i, min(i + 2, 5)), sampling) for i in (0, 2, 4)
     ]
     assert torch.equal(together, torch.cat(apart))
-    other = sample_tokens(var, vqvae.quantize, labels, range(5), SamplingConfig(cfg=1.5, top_k=20, seed=8))
+    other = sample_tokens(var, vqvae.quantize, labels, range(5), SamplingConfig(guidance=1.5, top_k=20, seed=8))
     assert not torch.equal(together, other)
 
 
 def test_draws_follow_the_probabilities(models: tuple[VAR, VQVAE]) -> None:
     var, vqvae = models
     labels = torch.zeros(4000, dtype=torch.long)
-    first = next(generate(var, vqvae.quantize, labels, range(4000), SamplingConfig(cfg=0)))
+    first = next(generate(var, vqvae.quantize, labels, range(4000), SamplingConfig(guidance=0)))
     wanted = first.logits[0, 0].softmax(dim=-1)
     counts = torch.bincount(first.tokens[:, 0], minlength=32)
     chi_squared = ((counts - 4000 * wanted) ** 2 / (4000 * wanted)).sum().item()
@@ -83,8 +83,8 @@ def test_draws_follow_the_probabilities(models: tuple[VAR, VQVAE]) -> None:
 def test_guidance_moves_logits_away_from_the_unconditional(models: tuple[VAR, VQVAE]) -> None:
     var, vqvae = models
     labels = torch.tensor([1])
-    plain = list(generate(var, vqvae.quantize, labels, [0], SamplingConfig(cfg=0, top_k=1)))
-    guided = list(generate(var, vqvae.quantize, labels, [0], SamplingConfig(cfg=2, top_k=1)))
+    plain = list(generate(var, vqvae.quantize, labels, [0], SamplingConfig(guidance=0, top_k=1)))
+    guided = list(generate(var, vqvae.quantize, labels, [0], SamplingConfig(guidance=2, top_k=1)))
     assert torch.equal(plain[0].logits, guided[0].logits)  # guidance is 0 at the first scale
     assert not torch.allclose(plain[1].logits, guided[1].logits)
 

@@ -25,8 +25,8 @@ BELOW_ONE = 1 - 2**-20
 class SamplingConfig:
     """How tokens are drawn; top_k and top_p 0 disable their filters (docs/MODEL.md 4)."""
 
-    cfg: float = 1.5
-    """Guidance at the last scale; grows linearly from 0 at the first."""
+    guidance: float = 1.5
+    """Classifier-free guidance at the last scale; grows linearly from 0 at the first."""
     top_k: int = 0
     top_p: float = 0.0
     seed: int = 0
@@ -127,7 +127,7 @@ def generate(
         x = x + level_position[:, part]
         for block, modulation, cache in zip(model.layers(), modulations, caches, strict=True):
             x = block(x, modulation, cache.attend)
-        logits = model.guided_logits(x, cond, guidance=sampling.cfg * k / (len(cfg.patch_nums) - 1))
+        logits = model.guided_logits(x, cond, guidance=sampling.guidance * k / (len(cfg.patch_nums) - 1))
         tokens = _draw(logits, sampling, generators)
         f_hat = f_hat + quantizer.contribution(k, quantizer.embedding(tokens))
         yield ScaleDraw(tokens, logits, f_hat)

@@ -53,7 +53,7 @@ class TokenizerRun:
         return self.recipe.perceptual is not None and self.recipe.perceptual.vgg16 is None
 
 
-def vqvae_config(shape: TokenizerShape) -> VQVAEConfig:
+def tokenizer_config(shape: TokenizerShape) -> VQVAEConfig:
     """The architecture a specification asks for."""
     return VQVAEConfig(**shape.model_dump())
 
@@ -76,7 +76,7 @@ def make_run(study: TokenizerStudy, data_fingerprint: str, node_cpus: int = 1) -
     run = TokenizerRun(
         name=study.name,
         seed=study.seed,
-        vqvae=vqvae_config(study.model),
+        vqvae=tokenizer_config(study.model),
         recipe=recipe,
         precision=study.engine.precision,
         warmup_steps=warmup,

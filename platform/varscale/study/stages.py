@@ -21,7 +21,7 @@ from varscale.locations import Location
 from varscale.models.shapes import VQVAEConfig
 from varscale.models.tokenizer_file import TokenizerFile
 from varscale.plan.cells import Inputs
-from varscale.plan.tokenizer import make_run, vqvae_config
+from varscale.plan.tokenizer import make_run, tokenizer_config
 from varscale.spec.files import load_tokenizer_study
 from varscale.spec.study import Data, PretrainedTokenizer, Study, TrainedTokenizer
 from varscale.spec.tokenizer import TokenizerStudy
@@ -132,7 +132,7 @@ def _find_tokenizer(study: Study, images: ImageSet | None, store: Location) -> t
         return given, given.cfg
     spec = _tokenizer_spec(study, study.tokenizer)
     path = _trained_file(spec, images, store) if images else None
-    return TokenizerFile.read(path) if path and path.is_file() else None, vqvae_config(spec.model)
+    return TokenizerFile.read(path) if path and path.is_file() else None, tokenizer_config(spec.model)
 
 
 def _trained_file(spec: TokenizerStudy, images: ImageSet, store: Location) -> Location:

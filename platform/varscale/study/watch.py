@@ -1,4 +1,4 @@
-"""Progress of work that others do, one line per ten seconds; and the grid's line: cells, step, loss, time left."""
+"""RunProgress of work that others do, one line per ten seconds; and the grid's line: cells, step, loss, time left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lawfit.records import schema
 from varscale.plan.cells import Cell
 from varscale.progress import clock, say
 from varscale.records import NO_ANSWER, Records
-from varscale.tracking import Progress
+from varscale.tracking import RunProgress
 
 INTERVAL_S = 10.0
 
@@ -73,7 +73,7 @@ class GridState:
         """Print a line of where it stands."""
         say(self.line(self._records.progress()))
 
-    def line(self, progress: dict[str, Progress | None]) -> str:
+    def line(self, progress: dict[str, RunProgress | None]) -> str:
         """One line of the grid's state."""
         states = [self._cell_state(self._cells[name], state) for name, state in progress.items()]
         self._flops |= {name: state.metrics.get(schema.FLOPS, 0.0) for name, state in progress.items() if state}
@@ -87,7 +87,7 @@ class GridState:
         return f"grid {100 * done / total:.0f} %, {clock(now - self._start)}{left} | " + " | ".join(states)
 
     @staticmethod
-    def _cell_state(cell: Cell, state: Progress | None) -> str:
+    def _cell_state(cell: Cell, state: RunProgress | None) -> str:
         if state is None:
             return f"{cell.name} starting"
         if state.step >= cell.steps:
