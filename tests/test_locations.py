@@ -48,6 +48,13 @@ def test_what_is_written_to_a_path_is_read_from_a_path(place: Location) -> None:
     assert place.sha256() == "5d5766cf2d78701614200418ee1450690d9af12c84d52545e4802f001ad53099"
 
 
+def test_a_folder_is_filled_when_all_that_goes_into_it_is_written(place: Location) -> None:
+    with place.parent.filled() as folder:
+        (folder / "figures").mkdir()
+        (folder / "figures" / "a.png").write_bytes(b"a")
+    assert place.parent.files(recursive=True) == {"figures/a.png": 1}
+
+
 def test_a_file_beside_keeps_the_options_of_the_url() -> None:
     beside = Location.of("s3://bucket/a.b/model.safetensors?region=us-east-1").with_suffix(".png")
     assert (beside.suffix, str(beside.parent)) == (".png", "s3://bucket/a.b?region=us-east-1")
