@@ -147,7 +147,7 @@ class _ImageFile:
         """First row of each row group, and the end of the last: int64 [groups + 1]."""
 
     def images(self, group: int) -> pa.ChunkedArray:
-        """Encoded images of one row group."""
+        """Encoded images of one row group; raises as :meth:`ImageShards.encoded`."""
         rows = f"rows {self.begins[group]}-{self.begins[group + 1] - 1}"
         try:
             with self._lock:

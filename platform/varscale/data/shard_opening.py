@@ -75,7 +75,7 @@ def open_image_shard(local: LocalShards, shard: Shard) -> pq.ParquetFile:
 
 
 def as_image_shard(source: str | pa.NativeFile, place: Location, shard: Shard) -> pq.ParquetFile:
-    """:func:`open_image_shard` of a path or a stream; ``place`` stands in messages."""
+    """:func:`open_image_shard` of a path or a stream, raising as it does; ``place`` stands in messages."""
     try:
         file = pq.ParquetFile(source, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:

@@ -62,7 +62,7 @@ def group_images(dest: Location, shard: Shard, group: int) -> pa.ChunkedArray:
 
 @contextmanager
 def readable(dest: Location, shard: Shard) -> Iterator[None]:
-    """What fails in the block is the shard's fault, and the user is told how to find out more."""
+    """What fails in the block is the shard's fault: a UserError tells how to find out more."""
     try:
         yield
     except UNREADABLE as error:

@@ -35,7 +35,7 @@ class Bin:
 
 
 def size_bins(pixels: np.ndarray) -> list[Bin]:
-    """Bins of equal ratio over whole numbers of pixels; a bin a value where there are few of them."""
+    """Bins of equal ratio over whole numbers of pixels [images]; one bin per value where there are few of them."""
     values, counts = np.unique(pixels, return_counts=True)
     if len(values) <= SINGLE:
         return [Bin(str(value), count) for value, count in zip(values.tolist(), counts.tolist(), strict=True)]
@@ -48,7 +48,7 @@ def size_bins(pixels: np.ndarray) -> list[Bin]:
 
 
 def shape_bins(widths: np.ndarray, heights: np.ndarray) -> list[Bin]:
-    """Bins of width : height, empty ones at both ends left out."""
+    """Bins of width : height, from both in pixels [images]; empty ones at both ends are left out."""
     edges = [edge for _, edge in SHAPES]
     found = np.bincount(np.searchsorted(edges, widths / heights, side="right") - 1, minlength=len(SHAPES))
     held = np.flatnonzero(found)

@@ -50,7 +50,7 @@ def damage_named(place: Location, fault: str) -> Iterator[None]:
 
 
 def row_sizes(metadata: pq.FileMetaData, column: str, place: Location) -> np.ndarray:
-    """Bytes of each row's ``column`` (int64) as the footer tells: the mean of its row group.
+    """Bytes of each row's ``column``, int64 [rows], as the footer tells: the mean of its row group.
 
     Raises:
         UserError: the footer tells that no row has bytes.
