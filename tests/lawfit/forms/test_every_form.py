@@ -122,12 +122,14 @@ def test_y_falls_where_the_exponents_are_positive(form: Form) -> None:
         assert (more <= form.predict(positive, columns)).all()
 
 
-def test_only_a_floor_is_one_sided(form: Form) -> None:
+@pytest.mark.parametrize("name", [name for name in FORMS if name != "bnsl2"])  # as bnsl, and slow
+def test_only_a_floor_is_one_sided(name: str) -> None:
+    form = FORMS[name]
     generator = np.random.default_rng(0)
     columns = {name: np.tile(COLUMNS[name], 2) * generator.uniform(0.5, 2, 18) for name in form.variables}
     y = form.predict(_published(form), columns) * np.exp(0.1 * generator.standard_normal(18))
     law = fit(columns, y, form.name)
-    found = {name: profile(law, name, level=0.5) for name in form.parameters[:5]}  # the rest are breaks, and slow
+    found = {name: profile(law, name, level=0.5) for name in form.parameters[:4]}
     assert {name for name, of in found.items() if of.one_sided} <= {form.floor}
     assert all(of.low == 0 for of in found.values() if of.one_sided)
 
