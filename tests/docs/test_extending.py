@@ -105,7 +105,8 @@ def copied(root: Path, copy: Path) -> Path:
     for folder in ("platform", "analysis"):
         shutil.copytree(root / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(root / "pyproject.toml", copy)
-    (copy / "studies").symlink_to(root / "studies")
+    for folder in ("studies", "tests"):
+        (copy / folder).symlink_to(root / folder)
     return copy
 
 
