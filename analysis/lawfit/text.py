@@ -5,11 +5,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def interval(ends: tuple[float, float]) -> str:
-    """[low, high] in four digits."""
+    """[low, high] in four digits; a dash for one that the data do not give."""
+    if math.isnan(ends[0]) and math.isnan(ends[1]):
+        return "\N{EN DASH}"
     return f"[{ends[0]:.4g}, {ends[1]:.4g}]"
+
+
+def span(values: Sequence[float] | NDArray[np.float64]) -> str:
+    """The smallest and the largest of the values in three digits, one where they are alike."""
+    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def percent(share: float) -> str:

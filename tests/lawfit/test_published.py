@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from asking import answer
 
 from lawfit.approaches.allocation import by_frontier, by_isoflop, regress
 from lawfit.approaches.frontier import frontier
@@ -85,6 +86,46 @@ def test_other_definitions_of_the_gemstones_frontier_give_other_laws(laws: Path)
     table = load(laws / "gemstones_curves.csv")
     every = frontier(table, others={"n": "n_params"}, method="pareto")
     assert np.polyfit(np.log(every.x), np.log(every.columns["n"]), 1)[0] == pytest.approx(0.553, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ("fit", "chinchilla_svg.csv", "--filter", "keep240 == 1", "--as", "besiroglu"),
+            {"A": 482.01, "B": 2085.43, "E": 1.8168, "alpha": 0.3478, "beta": 0.3658},
+        ),
+        (
+            ("fit", "chinchilla_svg.csv", "--filter", "keep240 == 1", "--as", "hoffmann3"),
+            {"A": 477.8259, "B": 2143.417, "E": 1.817218, "alpha": 0.3473105, "beta": 0.3671724},
+        ),
+        (
+            ("fit", "clark_routing_final.csv", "--x", "dense_parameter_count", "--y", "loss_validation", "--filter",
+             "router_type == 'Dense' and (hyper_id < 114 or hyper_id > 118)", "--as", "clark"),
+            {"alpha": 0.0788},
+        ),
+    ],
+)  # fmt: skip
+def test_fits_by_the_name_of_their_publication(
+    laws: Path, arguments: tuple[str, ...], expected: dict[str, float]
+) -> None:
+    verb, file, *rest = arguments
+    found = answer(verb, laws / file, *rest, "--replicates", "50")
+    for name, value in expected.items():
+        assert found["parameters"][name] == pytest.approx(value, rel=2e-4 if len(expected) > 1 else 1e-3)
+
+
+def test_gemstones_by_name(laws: Path) -> None:
+    found = answer("frontier", laws / "gemstones_curves.csv", "--as", "gemstones", "--replicates", "50")
+    assert found["n"]["exponent"] == pytest.approx(0.499380, abs=1e-5)
+    assert found["d"]["exponent"] == pytest.approx(0.480989, abs=1e-5)
+
+
+def test_porian_by_name(laws: Path) -> None:
+    published = pd.read_csv(laws / "porian_published_fits.csv").set_index("config")["n_exponent"]
+    for config in [name for name in published.index if name.startswith("rw")][:3]:
+        found = answer("isoflop", laws / "porian_isoflop.csv", "--filter", f"config == '{config}'", "--as", "porian")
+        assert found["n"]["exponent"] == pytest.approx(published[config], abs=0.002), config
 
 
 def test_clark_dense_exponent(laws: Path) -> None:

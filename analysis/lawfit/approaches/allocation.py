@@ -8,14 +8,14 @@ power laws of compute with draws of their uncertainty, hence compute-optimal N*,
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from lawfit.approaches.frontier import Frontier, Method, frontier
-from lawfit.approaches.isoflop import IsoFlop
+from lawfit.approaches.isoflop import IsoFlop, lowest_along
 from lawfit.arrays import Array
 from lawfit.errors import RecordError
 from lawfit.fitting.fitting import fit
@@ -23,12 +23,14 @@ from lawfit.fitting.result import Fit
 from lawfit.forms.base import Form
 from lawfit.forms.catalogue import CHINCHILLA, simple
 from lawfit.intervals.bootstrap import bootstrap
+from lawfit.intervals.covariance import too_few_runs
 from lawfit.intervals.draws import percentiles, widened
 from lawfit.intervals.prediction import predict_interval
 from lawfit.records.table import points
 from lawfit.text import interval
 
 Approach = Literal["frontier", "isoflop", "parametric"]
+Weights = Literal["variance", "equal"]
 Interval = tuple[float, float]
 
 DRAWS = 1000
@@ -109,8 +111,8 @@ def by_frontier(
 ) -> Allocation:  # fmt: skip
     """Approach 1: least squares of log N and log D over log C along the frontier of training curves.
 
-    Draws resample runs and rebuild the frontier. Raises RecordError as `frontier` does, and for a frontier of
-    fewer than three points or of one model size.
+    Draws resample runs and rebuild the frontier; fewer than three runs give none, so that intervals are nan. Raises
+    RecordError as `frontier` does, and for a frontier of fewer than three points or of one model size.
     """
     columns = points(table, n=n, d=d, x=x, y=y, run=run)
     if "schedule_complete" in table:
@@ -120,7 +122,7 @@ def by_frontier(
         raise RecordError(f"the whole {method} frontier is of one model size: N*(C) needs runs of several")
     lines = _frontier_lines(whole)
     draws = _resampled(columns, method, lines, replicates, seed)
-    warnings = []
+    warnings = [told] if (told := too_few_runs(columns["run"].astype(str))) else []
     if whole.unfinished:
         warnings.append(f"{whole.unfinished} of {len(whole.x)} frontier points are from unfinished schedules")
     return Allocation(
@@ -131,32 +133,58 @@ def by_frontier(
     )  # fmt: skip
 
 
-def by_isoflop(result: IsoFlop, seed: int = 0) -> Allocation:
-    """Approach 2: weighted least squares of the valleys' log N* and log D* over log C, weights 1/variance.
+def by_isoflop(result: IsoFlop, seed: int = 0, weights: Weights = "variance") -> Allocation:
+    """Approach 2: least squares of the valleys' log N* and log D* over log C, weighted 1/variance of N* or equally.
 
     Draws follow the regression's t distribution, whose scale is the scatter of the valleys about the line; those of
-    the `surface` estimator are a bootstrap of the surface.
-    RecordError with fewer than three valleys.
+    the `surface` estimator are a bootstrap of the surface, and where C is no constant times N D, both.
+    RecordError with fewer than three valleys and for unknown weights.
     """
+    if weights not in get_args(Weights):
+        raise RecordError(f"weights {weights!r} are unknown: expected one of {', '.join(get_args(Weights))}")
     valleys = result.valleys
     if len(valleys) < FEWEST_BUDGETS:
         reasons = "; ".join(f"C = {part.budget:.3g}: {part.reason}" for part in result.unbracketed)
-        raise RecordError(f"{len(valleys)} budgets with a minimum, N*(C) needs {FEWEST_BUDGETS} ({reasons})")
+        raise RecordError(
+            f"{len(valleys)} budgets with a minimum, {result.symbol}*(C) needs {FEWEST_BUDGETS} ({reasons})"
+        )
     budget, n, d, loss, sd = (
         np.array([getattr(valley, name) for valley in valleys])
         for name in ("budget", "n_opt", "d_opt", "loss_opt", "log_sd")
     )
     span = (float(budget.min()), float(budget.max()))
-    if result.estimator == "surface" and result.surface is not None:
+    if weights == "equal":
+        sd = np.ones_like(sd)
+    generator = np.random.default_rng(seed)
+    lines = regress(budget, n, sd, generator), regress(budget, d, sd, generator)
+    if result.estimator == "surface" and result.surface is not None and result.one_ratio:
         # Its valleys lie on one line by construction: their scatter says nothing, the surface's resamples do.
         whole = by_surface(result.surface, tokens_per_flop=float(np.median(n * d / budget)), seed=seed)
         return replace(whole, approach="isoflop", method="surface", range=span, warnings=result.warnings)
-    generator = np.random.default_rng(seed)
+    if result.estimator == "surface" and result.surface is not None:
+        lines = _with_spread(result, result.surface, lines, seed)
     return Allocation(
-        "isoflop", result.estimator,
-        n=regress(budget, n, sd, generator), d=regress(budget, d, sd, generator),
+        "isoflop", result.estimator, n=lines[0], d=lines[1],
         loss_fit=fit(budget, loss, simple()), range=span, warnings=result.warnings,
     )  # fmt: skip
+
+
+def _with_spread(
+    result: IsoFlop, surface: Fit, lines: tuple[PowerOfCompute, PowerOfCompute], seed: int
+) -> tuple[PowerOfCompute, PowerOfCompute]:
+    """The lines through the minima along the slices, their draws spread by a bootstrap of the surface too."""
+    samples = widened(bootstrap(surface, replicates=DRAWS, seed=seed), surface.form.exponents[0])
+    budgets = [valley.budget for valley in result.valleys]
+    parts = [part for part in result.slices if part.budget in budgets]
+    whole = np.array([list(surface.params.values())])
+    minima = [lowest_along(surface, part, np.concatenate([whole, samples])) for part in parts]
+    design = np.stack([np.ones(len(parts)), np.log([part.budget for part in parts])], axis=1)
+    found = []
+    for line, logs in zip(lines, zip(*minima, strict=True), strict=True):
+        drawn = (np.linalg.pinv(design) @ np.stack(logs)).T  # [1 + B, 2]; nan where an end is lowest
+        shift = drawn[1:] - drawn[0]
+        found.append(replace(line, draws=line.draws + np.where(np.isfinite(shift), shift, 0.0)))
+    return found[0], found[1]
 
 
 def by_surface(
@@ -203,10 +231,14 @@ def regress(budget: Array, values: Array, log_sd: Array, generator: np.random.Ge
     return PowerOfCompute(float(log_coefficient), float(exponent), draws @ at_one)
 
 
-def cross_check(allocations: Sequence[Allocation], budget: float | None = None, level: float = LEVEL) -> list[str]:
+def cross_check(
+    allocations: Sequence[Allocation], budget: float | None = None, level: float = LEVEL, symbol: str = "N"
+) -> list[str]:
     """One sentence for each pair of approaches that differ by more than their intervals, about the exponent of
-    N*(C) and about N* at `budget` (default: the largest that all were fitted to).
+    N*(C) and about N* at `budget` (default: the largest that all were fitted to). symbol: what N is called.
     """
+    if not allocations:
+        return []
     budget = budget or min(allocation.range[1] for allocation in allocations)
     warnings = []
     for first, second in combinations(allocations, 2):
@@ -214,11 +246,11 @@ def cross_check(allocations: Sequence[Allocation], budget: float | None = None, 
         ends = first.n.exponent_interval(level), second.n.exponent_interval(level)
         if _apart(*ends):
             values = f"{first.n.exponent:.3f} {interval(ends[0])} and {second.n.exponent:.3f} {interval(ends[1])}"
-            warnings.append(f"{who} disagree on the exponent of N*(C) by more than their intervals: {values}")
+            warnings.append(f"{who} disagree on the exponent of {symbol}*(C) by more than their intervals: {values}")
         ends = first.n.interval(budget, level), second.n.interval(budget, level)
         if _apart(*ends):
             values = f"{first.n.at(budget):.3g} {interval(ends[0])} and {second.n.at(budget):.3g} {interval(ends[1])}"
-            warnings.append(f"{who} disagree on N* at C = {budget:.3g} by more than their intervals: {values}")
+            warnings.append(f"{who} disagree on {symbol}* at C = {budget:.3g} by more than their intervals: {values}")
     return warnings
 
 
@@ -246,6 +278,8 @@ def _resampled(
     """
     rows = [group.index.to_numpy() for _, group in columns.reset_index(drop=True).groupby("run")]
     table, generator = columns.reset_index(drop=True), np.random.default_rng(seed)
+    if too_few_runs(columns["run"].astype(str)):
+        return {name: np.zeros((0, 2)) for name in whole}
     draws: dict[str, list[Interval]] = {"n": [], "d": []}
     for _ in range(replicates):
         drawn = np.unique(generator.integers(len(rows), size=len(rows)))

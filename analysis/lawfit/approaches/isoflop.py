@@ -9,11 +9,12 @@ slice's minimum:
   its minimum is off by up to a quarter, because valleys are not symmetric;
 - `surface`: all slices together as E + A N^-alpha + B D^-beta, whose minimum has a closed form.
 
-Akima and parabola are repeated under draws of the seed noise; the median counts and the spread is its error.
+Akima and parabola are repeated under draws of the seed noise; the median counts and the spread is its error. D along a
+slice is the table's where it has tokens, else C/(6 N).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -25,6 +26,7 @@ from lawfit.fitting.fitting import fit
 from lawfit.fitting.result import Fit
 from lawfit.forms.catalogue import CHINCHILLA
 from lawfit.records.table import points
+from lawfit.text import span
 
 Estimator = Literal["akima", "parabola", "surface"]
 
@@ -43,6 +45,12 @@ LEAST_SPREAD = 0.33
 
 EXACT_SURFACE = 1e-3
 """Largest residual in log loss at which a surface passes through all slices, noise and form being negligible."""
+
+ONE_RATIO = 0.05
+"""Spread of log(N D/C) up to which C counts as a constant times N D: tokens are rounded to steps."""
+
+FINE = 4000
+"""Places along a slice at which a surface is looked at where N D/C varies."""
 
 SMALLEST = 1e-12
 """Keeps the logarithm of a noisy loss finite."""
@@ -87,6 +95,7 @@ class Unbracketed:
 class IsoFlop:
     """The valleys of a table by one estimator, and the slices that have none.
 
+    symbol: what the sizes are, N or D, for words. d: column of the other of the two, None where it is C/(6 size).
     other: log N* [valleys] by each further estimator minus this one's, nan where it has no minimum. surface: the
     fit of all slices together, None with too few points. warnings: what limits the result, one sentence each.
     """
@@ -98,6 +107,13 @@ class IsoFlop:
     other: dict[str, Array]
     surface: Fit | None
     warnings: tuple[str, ...]
+    symbol: str = "N"
+    d: str | None = None
+
+    @property
+    def one_ratio(self) -> bool:
+        """Whether C is a constant times N D along each slice."""
+        return all(_has_one_ratio(part) for part in self.slices)
 
 
 def isoflop(
@@ -111,16 +127,19 @@ def isoflop(
     seed_sd: float = SEED_SD,
     draws: int = DRAWS,
     seed: int = 0,
+    symbol: str = "N",
 ) -> IsoFlop:
     """The compute-optimal size of each budget; n, loss, budget and d are columns or expressions of the table.
 
-    d: tokens; the default is budget/(6 n). estimator `auto`: `akima`, but `surface` where it passes through all
+    d: tokens; the default is the column tokens (n_params where n is tokens), or budget/(6 n) in a table without.
+    symbol: what n is, for words. estimator `auto`: `akima`, but `surface` where it passes through all
     slices to .1 % and is thus free of interpolation error; a warning says where estimators disagree. seed_sd:
     standard deviation of the loss between seeds, in its unit. Raises RecordError for unusable columns and for a
     table without two sizes at any budget.
     """
     if estimator not in (*get_args(Estimator), "auto"):
         raise RecordError(f"estimator {estimator!r} is unknown: expected one of {', '.join(get_args(Estimator))}, auto")
+    d, notes = _counted(table, n, budget, d, symbol)
     slices = read_slices(table, n, loss, budget, d)
     surface = fit_surface(slices)
     chosen = _automatic(surface) if estimator == "auto" else estimator
@@ -128,12 +147,29 @@ def isoflop(
         raise RecordError("estimator 'surface' needs at least six runs at three sizes")
     generator = np.random.default_rng(seed)
     noise = [seed_sd * generator.standard_normal((len(part.n), draws)) for part in slices]
-    results = [_valley(part, chosen, surface, noisy) for part, noisy in zip(slices, noise, strict=True)]
+    results = [_valley(part, chosen, surface, noisy, symbol) for part, noisy in zip(slices, noise, strict=True)]
     valleys = tuple(result for result in results if isinstance(result, Valley))
     unbracketed = tuple(result for result in results if isinstance(result, Unbracketed))
     other = {name: _differences(slices, valleys, name, surface) for name in get_args(Estimator) if name != chosen}
-    warnings = (*_merged(table, slices), *_refusals(unbracketed), *_disagreements(chosen, valleys, other))
-    return IsoFlop(chosen, slices, valleys, unbracketed, other, surface, warnings)
+    disagreements = _disagreements(chosen, valleys, other, symbol)
+    warnings = (*notes, *_merged(table, slices), *_refusals(unbracketed), *disagreements)
+    return IsoFlop(chosen, slices, valleys, unbracketed, other, surface, warnings, symbol, d)
+
+
+def _counted(table: pd.DataFrame, n: str, budget: str, d: str | None, symbol: str) -> tuple[str | None, list[str]]:
+    """The column of D (of N where n is D) and remarks: it has gaps, or C is not 6 N D by it."""
+    column = d or ("n_params" if symbol == "D" or n == "tokens" else "tokens")
+    if d is None:
+        if column not in table:
+            return None, []
+        known = pd.to_numeric(table[column], errors="coerce") > 0
+        if not known.all():
+            return None, [f"column {column!r} has no number in {int((~known).sum())} of {len(table)} rows: not used"]
+    chosen = points(table, n=n, budget=budget, d=column)
+    ratio = (chosen["budget"] / (6 * chosen["n"] * chosen["d"])).to_numpy()
+    if symbol not in ("N", "D") or np.abs(np.log(ratio)).max() <= ONE_RATIO:
+        return column, []
+    return column, [f"C is {span(ratio)} times 6·N·D: {column} are those of the table, not C/(6·{n})"]
 
 
 def read_slices(table: pd.DataFrame, n: str, loss: str, budget: str, d: str | None) -> tuple[Slice, ...]:
@@ -172,6 +208,25 @@ def fit_surface(slices: Sequence[Slice]) -> Fit | None:
     return fit({"N": n, "D": d}, y, CHINCHILLA.name)
 
 
+def lowest_along(surface: Fit, part: Slice, params: Array) -> tuple[Array, Array]:
+    """log N* [B] and log D* [B] of surfaces params [B, p] along a slice, whose D between sizes is interpolated.
+
+    nan where the lowest loss is that of an end.
+    """
+    from scipy.interpolate import Akima1DInterpolator
+
+    log_n = np.linspace(np.log(part.n[0]), np.log(part.n[-1]), FINE)
+    log_d = Akima1DInterpolator(np.log(part.n), np.log(part.d * part.n))(log_n) - log_n
+    columns = dict(zip(surface.form.parameters, params.T, strict=True))
+    (a, alpha), (b, beta) = ([columns[name][:, None] for name in surface.form.powers[key]] for key in ("N", "D"))
+    best = np.array([
+        int((one * np.exp(-x * log_n) + other * np.exp(-y * log_d)).argmin())
+        for one, x, other, y in zip(a, alpha, b, beta, strict=True)
+    ])  # fmt: skip
+    inside = (best > 0) & (best < FINE - 1)
+    return np.where(inside, log_n[best], np.nan), np.where(inside, log_d[best], np.nan)
+
+
 def surface_optimum(surface: Fit, budget: float, tokens_per_flop: float) -> float:
     """N* of a surface E + A N^-alpha + B D^-beta where D = k C/N with k = tokens_per_flop; nan if it does not fall.
 
@@ -190,7 +245,7 @@ def _automatic(surface: Fit | None) -> Estimator:
     return "akima"
 
 
-def _valley(part: Slice, estimator: Estimator, surface: Fit | None, noise: Array) -> Valley | Unbracketed:
+def _valley(part: Slice, estimator: Estimator, surface: Fit | None, noise: Array, symbol: str) -> Valley | Unbracketed:
     """noise: [k, draws], added to the loss."""
     if len(part.n) < FEWEST_SIZES:
         return Unbracketed(part.budget, len(part.n), f"{len(part.n)} sizes, a slice needs {FEWEST_SIZES}")
@@ -202,7 +257,8 @@ def _valley(part: Slice, estimator: Estimator, surface: Fit | None, noise: Array
     share = float(inside.mean())
     if share < 0.5:
         end = "smallest: add smaller" if part.loss[0] < part.loss[-1] else "largest: add larger"
-        return Unbracketed(part.budget, len(part.n), f"the lowest loss is that of the {end} models at this budget")
+        what = "models" if symbol == "N" else f"{symbol} than those"
+        return Unbracketed(part.budget, len(part.n), f"the lowest loss is that of the {end} {what} at this budget")
     spread = max(float(log_n[inside].std()), LEAST_SPREAD * _spacing(part)) / share
     return _made(part, float(np.median(log_n[inside])), float(np.median(log_loss[inside])), spread, share)
 
@@ -227,14 +283,27 @@ def minimum(n: Array, loss: Array, estimator: Estimator) -> tuple[Array, Array]:
 
 
 def _surface_valley(part: Slice, surface: Fit) -> Valley | Unbracketed:
-    n_opt = surface_optimum(surface, part.budget, _tokens_per_flop(part))
+    n_opt, d_opt = _surface_minimum(part, surface)
     if not part.n[0] < n_opt < part.n[-1]:
         return Unbracketed(
             part.budget, len(part.n), f"the surface has its minimum at {n_opt:.3g}, outside the sizes tried"
         )
-    d_opt = _tokens_per_flop(part) * part.budget / n_opt
     loss = float(surface.predict({"N": np.array([n_opt]), "D": np.array([d_opt])})[0])
-    return _made(part, float(np.log(n_opt)), float(np.log(loss)), LEAST_SPREAD * _spacing(part), 1.0)
+    valley = _made(part, float(np.log(n_opt)), float(np.log(loss)), LEAST_SPREAD * _spacing(part), 1.0)
+    return valley if _has_one_ratio(part) else replace(valley, d_opt=d_opt)
+
+
+def _surface_minimum(part: Slice, surface: Fit) -> tuple[float, float]:
+    """N* and D* of a surface along a slice, nan where it has none."""
+    if _has_one_ratio(part):
+        n_opt = surface_optimum(surface, part.budget, _tokens_per_flop(part))
+        return n_opt, _tokens_per_flop(part) * part.budget / n_opt
+    log_n, log_d = lowest_along(surface, part, np.array([list(surface.params.values())]))
+    return float(np.exp(log_n[0])), float(np.exp(log_d[0]))
+
+
+def _has_one_ratio(part: Slice) -> bool:
+    return float(np.ptp(np.log(part.d * part.n))) <= ONE_RATIO
 
 
 def _made(part: Slice, log_n: float, log_loss: float, spread: float, bracketed: float) -> Valley:
@@ -264,7 +333,7 @@ def _differences(slices: Sequence[Slice], valleys: Sequence[Valley], estimator: 
         elif surface is None:
             places.append(np.nan)
         else:
-            places.append(float(np.log(surface_optimum(surface, part.budget, _tokens_per_flop(part)))))
+            places.append(float(np.log(_surface_minimum(part, surface)[0])))
     return np.array(places) - np.log([valley.n_opt for valley in valleys])
 
 
@@ -272,7 +341,7 @@ def _refusals(unbracketed: Sequence[Unbracketed]) -> list[str]:
     return [f"no minimum at C = {part.budget:.3g}: {part.reason}" for part in unbracketed]
 
 
-def _disagreements(estimator: str, valleys: Sequence[Valley], other: dict[str, Array]) -> list[str]:
+def _disagreements(estimator: str, valleys: Sequence[Valley], other: dict[str, Array], symbol: str) -> list[str]:
     warnings = []
     for name, difference in other.items():
         far = np.abs(difference) > DISAGREEMENT
@@ -280,7 +349,7 @@ def _disagreements(estimator: str, valleys: Sequence[Valley], other: dict[str, A
             worst = int(np.nanargmax(np.abs(difference)))
             percent = 100 * (np.exp(difference[worst]) - 1)
             warnings.append(
-                f"{name} and {estimator} disagree on N* at {far.sum()} of {len(valleys)} budgets, most at "
+                f"{name} and {estimator} disagree on {symbol}* at {far.sum()} of {len(valleys)} budgets, most at "
                 f"C = {valleys[worst].budget:.3g}: {percent:+.0f} %"
             )
     return warnings

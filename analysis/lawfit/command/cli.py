@@ -15,7 +15,9 @@ import typer
 from typer.exceptions import TyperException
 
 from lawfit.command import budget_verbs, law_verbs
+from lawfit.command.budget_verbs import SliceQuestion
 from lawfit.command.input import ColumnNames, Options, RecordsSource
+from lawfit.command.procedures import PROCEDURES, applied
 from lawfit.errors import RecordError, TrackingError
 from lawfit.forms.catalogue import FORMS, simple
 from lawfit.questions.study_laws import fit_study
@@ -66,13 +68,18 @@ def _picture(path: Path | None) -> Path | None:
 Figure = Annotated[
     Path | None, typer.Option("--figure", help="Write the picture: .png, .svg or .pdf.", callback=_picture)
 ]
+As = Annotated[
+    str | None,
+    typer.Option("--as", help=", ".join(f"{name} ({p.verb})" for name, p in PROCEDURES.items()) + ": do as they did."),
+]
 Space = Annotated[str, typer.Option(help="Residuals of log y (log) or of y (linear).")]
 
 
 @app.command()
 def fit(
-    data: Data, form: Form = "auto", x: X = None, n: N = None, d: D = None, u: U = None, y: Y = "loss", run: Run = None,
-    loss: Loss = "squared", delta: Delta = None, space: Space = "log", figure: Figure = None,
+    context: typer.Context, data: Data, form: Form = "auto", x: X = None, n: N = None, d: D = None, u: U = None,
+    y: Y = "loss", run: Run = None,
+    loss: Loss = "squared", delta: Delta = None, space: Space = "log", as_: As = None, figure: Figure = None,
     filter_: Filter = None, json: Json = False,
     level: Level = 0.95, replicates: Replicates = 1000, seed: Seed = 0,
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
@@ -80,38 +87,50 @@ def fit(
     """Fit one law: parameters, intervals, objective, certificate, and what other objectives would say."""
     source = RecordsSource(data, tracking_uri, parent, query, filter_)
     columns = ColumnNames(y=y, x=x, n=n, d=d, run=run, u=u)
-    options = Options(form, loss, delta, space, level, replicates, seed)
-    _print(law_verbs.fit(source, columns, options), json, figure)
+    chosen, notes = applied(context, as_, form=form, loss=loss, delta=delta, space=space)
+    options = Options(**chosen, level=level, replicates=replicates, seed=seed)
+    _print(law_verbs.fit(source, columns, options, notes), json, figure)
 
 
 @app.command()
 def isoflop(
-    data: Data, x: Annotated[str, typer.Option("--x", help="Model size N.")] = "n_params", y: Y = "loss",
+    context: typer.Context, data: Data,
+    x: Annotated[str, typer.Option("--x", help="What varies along a slice: model size N, or tokens D.")] = "n_params",
+    y: Y = "loss",
     budget: Annotated[str, typer.Option(help="The planned compute that runs of one slice share, FLOPs.")] = "flops",
-    d: D = None,
+    d: Annotated[
+        str | None, typer.Option("--d", help="Tokens (N where --x is D); by default the table's, else C/6N.")
+    ] = None,
     estimator: Annotated[str, typer.Option(help="Estimator of the minima: auto, akima, parabola or surface.")] = "auto",
-    seed_sd: Annotated[float, typer.Option(min=0, help="Spread of the loss between seeds, nats.")] = 0.002,
+    seed_sd: Annotated[float, typer.Option(min=0, help="Spread of the loss between seeds; 0 for none.")] = 0.002,
+    weights: Annotated[str, typer.Option(help="Of the minima in N*(C): variance or equal.")] = "variance",
+    as_: As = None,
     at: Annotated[float | None, typer.Option(help="A further budget to split, FLOPs.")] = None,
     filter_: Filter = None, json: Json = False, figure: Figure = None, level: Level = 0.95, seed: Seed = 0,
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """N*(C) and D*(C) from slices of equal compute; slices without a bracketed minimum are named."""
     source = RecordsSource(data, tracking_uri, parent, query, filter_)
-    _print(budget_verbs.isoflop(source, x, y, budget, d, estimator, seed_sd, at, level, seed), json, figure)
+    chosen, notes = applied(context, as_, estimator=estimator, seed_sd=seed_sd, weights=weights)
+    ask = SliceQuestion(x=x, y=y, budget=budget, d=d, at=at, level=level, seed=seed, **chosen)
+    _print(budget_verbs.isoflop(source, ask, notes), json, figure)
 
 
 @app.command()
 def frontier(
-    data: Data, x: Annotated[str, typer.Option("--x", help="Compute, FLOPs.")] = "flops", y: Y = "loss",
+    context: typer.Context, data: Data,
+    x: Annotated[str, typer.Option("--x", help="Compute, FLOPs.")] = "flops", y: Y = "loss",
     run: Annotated[str, typer.Option(help="Column of run labels.")] = "run", n: N = None, d: D = None,
     method: Annotated[str, typer.Option(help="Definition of the frontier: hull, binned or pareto.")] = "hull",
-    figure: Figure = None, filter_: Filter = None, json: Json = False,
+    as_: As = None, figure: Figure = None, filter_: Filter = None, json: Json = False,
     level: Level = 0.95, replicates: Replicates = 200, seed: Seed = 0,
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """The lowest loss for each compute from training curves: L(C), N*(C), D*(C), by a named definition."""
     source = RecordsSource(data, tracking_uri, parent, query, filter_, curves=True)
-    _print(budget_verbs.frontier(source, x, y, run, n, d, method, level, replicates, seed), json, figure)
+    chosen, notes = applied(context, as_, method=method)
+    answer = budget_verbs.frontier(source, x, y, run, n, d, chosen["method"], level, replicates, seed, notes)
+    _print(answer, json, figure)
 
 
 @app.command()

@@ -85,6 +85,11 @@ class Task:
         """What to call each point: its run, or its row in the table."""
         return [f"row {row}" for row in self.table.index] if self.run is None else list(map(str, self.run))
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reading of the table assumed."""
+        return tuple(self.table.attrs.get("notes", ()))
+
     def fit(self, options: Options, one_exponent: bool = False) -> Fit:
         """The law. one_exponent: `auto` chooses among forms with one power of each variable."""
         form: Any = options.form
@@ -126,6 +131,12 @@ def read_place(text: str, variables: Mapping[str, Array]) -> dict[str, float]:
     if set(place) != set(variables) or not all(np.isfinite(v) and v > 0 for v in place.values()):
         raise RecordError(f"place {text!r} is not understood: write {wanted}")
     return place
+
+
+def check_positive(option: str, value: float) -> None:
+    """RecordError for a value of an option that is not a positive, finite number."""
+    if not (np.isfinite(value) and value > 0):
+        raise RecordError(f"{option} is {value}: expected a positive, finite number")
 
 
 def _roles(columns: ColumnNames, form: str, frame: pd.DataFrame) -> dict[str, str]:

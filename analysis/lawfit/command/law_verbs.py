@@ -18,7 +18,8 @@ from lawfit.fitting.fitting import fit as fit_law
 from lawfit.fitting.result import Fit
 from lawfit.forms.catalogue import simple
 from lawfit.intervals.alternatives import Alternative, alternatives
-from lawfit.intervals.bootstrap import Bootstrap, bootstrap
+from lawfit.intervals.bootstrap import Bootstrap, bootstrap, without_intervals
+from lawfit.intervals.covariance import too_few_runs
 from lawfit.intervals.flags import flags
 from lawfit.questions.compare import compare as compare_fits
 from lawfit.questions.forecast import FAR
@@ -48,20 +49,26 @@ def strict_json(answer: Answer) -> str:
     return json.dumps(plain(answer.values), allow_nan=False, indent=2)
 
 
-def fit(source: RecordsSource, columns: ColumnNames, options: Options) -> Answer:
-    """One law with intervals, certificate and alternatives."""
+def fit(source: RecordsSource, columns: ColumnNames, options: Options, notes: Sequence[str] = ()) -> Answer:
+    """One law with intervals, certificate and alternatives; without intervals where too few runs stand behind it."""
     task = read_task(source, columns, options)
     law = task.fit(options)
-    boot = bootstrap(law, run=task.run, replicates=options.replicates, seed=options.seed, level=options.level)
+    told = too_few_runs(task.run)
+    boot = (
+        without_intervals(law, options.level)
+        if told
+        else bootstrap(law, run=task.run, replicates=options.replicates, seed=options.seed, level=options.level)
+    )
+    assumptions = [*notes, *task.notes]
     found = flags(law, run=task.run, names=task.names)
     outliers = [i for flag in found if flag.kind == "outlier" for i in flag.points]
     others = alternatives(law, delta=options.delta, outliers=outliers)
-    notes = [*(flag.message for flag in found), *schedule_flags(task.table)]
+    warnings = [*([told] if told else []), *(flag.message for flag in found), *schedule_flags(task.table)]
     values = {
         **_law_values(law, boot), "standard_errors": boot.standard_errors, "alternatives": _alternative_values(others),
-        "warnings": notes,
+        "assumptions": assumptions, "warnings": warnings,
     }  # fmt: skip
-    lines = [*_law_lines(law, boot), *_alternative_lines(law, others), *(f"note: {note}" for note in notes)]
+    lines = [*_law_lines(law, boot), *_alternative_lines(law, others), *_remarks(assumptions, warnings)]
 
     def draw() -> Figure:
         from lawfit.pictures.laws import law_figure, surface_figure
@@ -173,7 +180,13 @@ def what_if(source: RecordsSource, columns: ColumnNames, options: Options, targe
             lines.append(f"note: {needed.extrapolation:.2g} times the largest known: a change of regime would not show")
     if needed.status == "uncertain":
         lines.append(f"note: the floor is {floor}, which holds the target: perhaps not reachable")
-    return Answer({**asdict(needed), "of": what, "fit": law.to_json()}, lines)
+    warnings = [told] if (told := too_few_runs(task.run)) else []
+    values = {**asdict(needed), "of": what, "fit": law.to_json(), "assumptions": task.notes, "warnings": warnings}
+    return Answer(values, [*lines, *_remarks(task.notes, warnings)])
+
+
+def _remarks(assumptions: Sequence[str], warnings: Sequence[str]) -> list[str]:
+    return [*(f"assumed: {assumption}" for assumption in assumptions), *(f"note: {warning}" for warning in warnings)]
 
 
 def _law_values(law: Fit, boot: Bootstrap) -> dict[str, Any]:

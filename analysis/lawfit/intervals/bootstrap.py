@@ -32,7 +32,8 @@ class Bootstrap:
     resolved: replicates that needed more starts or steps. failed: those that did not converge even so; they stay
     in, since without the least certain replicates the rest would look certain.
     theta [replicates, p]: search coordinates. near: the linearised fit, whose t interval sets the width; None
-    for a frontier, where degrees of freedom alone do.
+    for a frontier, where degrees of freedom alone do. Without replicates, see `without_intervals`, every interval is
+    nan.
     """
 
     fit: Fit
@@ -59,7 +60,8 @@ class Bootstrap:
     @property
     def standard_errors(self) -> dict[str, float]:
         """Standard deviation of the published parameters; heavy-tailed for amplitudes at x = 1."""
-        return dict(zip(self.fit.form.parameters, map(float, self.samples.std(axis=0, ddof=1)), strict=True))
+        spread = self.samples.std(axis=0, ddof=1) if self.replicates else np.full(len(self.fit.form.parameters), np.nan)
+        return dict(zip(self.fit.form.parameters, map(float, spread), strict=True))
 
     @property
     def percentile(self) -> dict[str, tuple[float, float]]:
@@ -86,6 +88,8 @@ class Bootstrap:
     @property
     def method(self) -> str:
         """One line for captions."""
+        if not self.replicates:
+            return "no interval"
         return (
             f"{100 * self.level:.0f} % interval, bootstrap by {self.unit} ({self.units} {self.unit}s, "
             f"{self.replicates} resamples) in the width of the t interval"
@@ -121,6 +125,8 @@ class Bootstrap:
         Never narrower than drawn: the t interval linearises, which a loss with kinks (Huber, LAD) does not bear.
         """
         low, high = self._quantiles(samples)
+        if not self.replicates:
+            return low, high
         width = np.array([self._t_width(row) for row in contrasts])
         with np.errstate(divide="ignore", invalid="ignore"):
             widening = np.where((width > 0) & (high > low), np.maximum(width / (high - low), 1.0), 1.0)
@@ -135,6 +141,8 @@ class Bootstrap:
         return 2 * t_quantile(error.dof, self.level) * float(np.sqrt(error.variance))
 
     def _quantiles(self, samples: Array) -> Array:
+        if not len(samples):
+            return np.full((2, samples.shape[1]), np.nan)
         return np.asarray(np.quantile(samples, [(1 - self.level) / 2, (1 + self.level) / 2], axis=0))
 
 
@@ -154,6 +162,11 @@ def bootstrap(
     theta, resolved, failed = refit(fit, problem)
     near = linearise(fit, run if by == "run" else None, even=False)
     return Bootstrap(fit, level, by, units, replicates, redrawn, resolved, failed, theta, near)
+
+
+def without_intervals(fit: Fit, level: float = 0.95) -> Bootstrap:
+    """What is known of a fit whose points come from too few runs: no resample, every interval nan."""
+    return Bootstrap(fit, level, "run", 0, 0, 0, 0, 0, np.zeros((0, len(fit.theta))), None)
 
 
 def t_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> tuple[float, float]:

@@ -109,13 +109,22 @@ def groups_of(run: ArrayLike, n: int) -> tuple[Indices, ...]:
     labels = np.asarray(run).astype(str)
     if labels.shape != (n,):
         raise RecordError(f"run has {labels.size} entries for {n} points: give one per point")
-    names, member = np.unique(labels, return_inverse=True)
-    if len(names) < FEWEST_RUNS:
-        raise RecordError(
-            f"{len(names)} run{'s' * (len(names) > 1)} behind {n} points: points of one run share their noise, so an "
-            f"interval needs {FEWEST_RUNS} runs; to take each point as a run, label each with its own, such as its step"
-        )
+    if told := too_few_runs(labels):
+        raise RecordError(told)
+    _, member = np.unique(labels, return_inverse=True)
     return tuple(np.flatnonzero(member == g) for g in range(member.max() + 1))
+
+
+def too_few_runs(run: ArrayLike | None) -> str:
+    """Why labels [n] allow no interval; empty where they do, and where each point is a run (None)."""
+    labels = np.asarray([] if run is None else run).astype(str)
+    names = len(np.unique(labels))
+    if run is None or names >= FEWEST_RUNS:
+        return ""
+    return (
+        f"{names} run{'s' * (names > 1)} behind {labels.size} points: points of one run share their noise, so an "
+        f"interval needs {FEWEST_RUNS} runs; to take each point as a run, label each with its own, such as its step"
+    )
 
 
 def _scores(residuals: Array, delta: float) -> tuple[float, Array]:

@@ -23,6 +23,8 @@ def widened(found: Bootstrap, parameter: str) -> Array:
 
 
 def percentiles(values: Array, level: float) -> tuple[float, float]:
-    """The interval that leaves out (1 - level)/2 of the values [B] on each side."""
+    """The interval that leaves out (1 - level)/2 of the values [B] on each side; nan without values."""
+    if not len(values):
+        return float("nan"), float("nan")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return float(low), float(high)

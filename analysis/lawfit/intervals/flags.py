@@ -14,9 +14,15 @@ from numpy.typing import ArrayLike
 
 from lawfit.fitting.result import Fit
 from lawfit.fitting.search import robust_scale
+from lawfit.intervals.covariance import too_few_runs
 from lawfit.intervals.profile import profile
 
-Kind = Literal["not_optimal", "not_identified", "at_bound", "outlier", "short_span", "ill_conditioned", "collinear"]
+Kind = Literal[
+    "not_optimal", "not_identified", "at_bound", "outlier", "short_span", "ill_conditioned", "collinear", "poor_fit"
+]
+
+POOR_R2 = 0.95
+"""R² of log y below which a law fits poorly."""
 
 OUTLIER = 4.0
 """Robust standard deviations beyond which a residual is an outlier: of 240 Gaussian points, .015 are."""
@@ -52,8 +58,16 @@ def flags(fit: Fit, *, run: ArrayLike | None = None, names: Sequence[str] | None
         _short_span(fit, run),
         _condition(fit),
         _collinear(fit),
+        poor_fit(fit),
     ]
     return tuple(flag for flag in found if flag)
+
+
+def poor_fit(fit: Fit) -> Flag | None:
+    """A remark on R² of log y below `POOR_R2`."""
+    if not fit.r2_log < POOR_R2:
+        return None
+    return Flag("poor_fit", f"R² of log y is {fit.r2_log:.3f}, below {POOR_R2}: the form fits poorly")
 
 
 def _certificate(fit: Fit) -> Flag | None:
@@ -89,7 +103,7 @@ def _outliers(fit: Fit, names: Sequence[str] | None) -> Flag | None:
 
 def _short_span(fit: Fit, run: ArrayLike | None) -> Flag | None:
     floor = fit.form.floor
-    if floor is None or not fit.certificate.holds or floor in fit.certificate.at_bound:
+    if floor is None or not fit.certificate.holds or floor in fit.certificate.at_bound or too_few_runs(run):
         return None
     found = profile(fit, floor, run=run)
     if not found.one_sided:

@@ -82,13 +82,17 @@ def _along(surface: Fit, part: Slice, log_n: Array) -> Array:
 
 def _minima(axes: Axes, found: IsoFlop) -> None:
     for number, valley in enumerate(found.valleys):
-        label = "minimum, 95 % error of N*" if number == 0 else None
+        label = f"minimum, 95 % error of {_best(found)}" if number == 0 else None
         reach = SD * valley.log_sd
         ends = [[valley.n_opt * -np.expm1(-reach)], [valley.n_opt * np.expm1(reach)]]
         axes.errorbar(
             [valley.n_opt], [valley.loss_opt], xerr=ends, fmt="D", ms=4, color=FIT, mec="white", mew=0.5, lw=1,
             zorder=5, label=label,
         )  # fmt: skip
+
+
+def _best(found: IsoFlop) -> str:
+    return f"{found.symbol}*" if found.symbol in ("N", "D") else "the minimum"
 
 
 def _refusals(axes: Axes, parts: Sequence[Slice]) -> None:
@@ -106,14 +110,15 @@ def _split(axes: Axes, found: IsoFlop, allocations: Sequence[Allocation], n: str
     axes.errorbar(budget, best, yerr=ends, fmt="D", ms=4, color=FIT, mec="white", mew=0.5, lw=1, zorder=4)
     low, high = budget.min(), max(budget.max(), *(part.budget for part in found.slices))
     far = np.geomspace(low, high, BAND_POINTS)
+    symbol = found.symbol if found.symbol in ("N", "D") else "x"
     for allocation, colour in zip(allocations, (FIT, *OTHERS), strict=False):
         power = allocation.n
         limits = np.array([power.interval(float(value)) for value in far])
         axes.fill_between(far, limits[:, 0], limits[:, 1], color=colour, alpha=0.15, lw=0)
-        name = f"{allocation.approach} ({allocation.method}): $N^* \\propto C^{{{power.exponent:.3f}}}$"
+        name = f"{allocation.approach} ({allocation.method}): ${symbol}^* \\propto C^{{{power.exponent:.3f}}}$"
         axes.plot(far, [power.at(float(value)) for value in far], color=colour, label=name, zorder=3)
     style.log_axes(axes)
     axes.legend(loc="best")
     axes.set_xlabel(style.axis_label("flops"))
-    axes.set_ylabel(f"Best size\n{style.axis_label(n)}")
+    axes.set_ylabel(f"{'Best size' if found.symbol == 'N' else 'Best'}\n{style.axis_label(n)}")
     axes.yaxis.set_minor_locator(ticker.NullLocator())

@@ -61,8 +61,13 @@ def draw_fit(axes: Axes, found: Bootstrap) -> None:
     known = found.fit.points.x["x"]
     x = np.geomspace(known.min(), known.max(), BAND_POINTS)
     low, high = found.band(x)
-    axes.fill_between(x, low, high, color=FIT, alpha=0.2, lw=0, label=f"{100 * found.level:g} % band of the law")
+    axes.fill_between(x, low, high, color=FIT, alpha=0.2, lw=0, label=_band_label(found, "band of the law"))
     axes.plot(x, found.fit.predict(x), color=FIT, label="fit", zorder=3)
+
+
+def _band_label(found: Bootstrap, what: str) -> str | None:
+    """In the legend; None for a law without intervals."""
+    return f"{100 * found.level:g} % {what}" if found.replicates else None
 
 
 def log_residuals(fit: Fit) -> Array:
@@ -134,7 +139,7 @@ def _optimal(axes: Axes, found: Bootstrap, flops: Array) -> None:
     best = {"N": n, "D": TOKENS_PER_FLOP * budgets / n}
     low, high = found.band(best)
     axes.plot(budgets, found.fit.predict(best), color=FIT, label="compute-optimal loss", zorder=4)
-    axes.fill_between(budgets, low, high, color=FIT, alpha=0.3, lw=0, label=f"its {100 * found.level:g} % band")
+    axes.fill_between(budgets, low, high, color=FIT, alpha=0.3, lw=0, label=_band_label(found, "band of it"))
 
 
 def _split(fit: Fit) -> Allocation | None:
@@ -168,7 +173,8 @@ def forecast_figure(said: Forecast, x: str = "x", y: str = "y") -> Figure:
     _clip(axes, said)
     axes.set_ylabel(style.wrapped(y))
     panel.residuals.set_xlabel(style.axis_label(x))
-    axes.set_title(f"at {style.number(float(f'{place:.3g}'))}: {said.y:.3g} [{said.low:.3g}, {said.high:.3g}]")
+    ends = "" if np.isnan(said.low) else f" [{said.low:.3g}, {said.high:.3g}]"
+    axes.set_title(f"at {style.number(float(f'{place:.3g}'))}: {said.y:.3g}{ends}")
     style.finish(figure, axes)
     return figure
 

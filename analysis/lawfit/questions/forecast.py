@@ -17,6 +17,7 @@ from lawfit.fitting.fitting import fit
 from lawfit.fitting.result import Fit
 from lawfit.forms.base import X, as_columns
 from lawfit.forms.catalogue import simple
+from lawfit.intervals.covariance import too_few_runs
 from lawfit.intervals.prediction import predict_interval
 
 LEVEL = 0.95
@@ -105,20 +106,35 @@ def forecast(
     tests = (_back_test(columns, y, size, edge, labels, law, seed_sd, level, options) for edge in _edges(size))
     back_tests = tuple(test for test in tests if test is not None)
     widening = _needed(back_tests, level)
-    expected = predict_interval(law, place, run=labels, seed_sd=seed_sd, level=level)
-    value = float(expected.law[0])
-    low, high = (value * (float(end[0]) / value) ** widening for end in (expected.low, expected.high))
+    told = too_few_runs(labels)
+    value, law_low, law_high, low, high = _interval(law, place, labels, seed_sd, level, told)
+    low, high = (value * (end / value) ** widening for end in (low, high))
     others = {
         name: float(fit(columns, y, name, independent=_independent(labels), **options).predict(place)[0])
         for name in forms
     }
     plausible = [others[name] for name, score in law.aicc_by_form.items() if score - law.aicc < PLAUSIBLE]
     return Forecast(
-        fit=law, at=place, y=value, low=min(low, *plausible, value), high=max(high, *plausible, value),
-        law_low=float(expected.law_low[0]), law_high=float(expected.law_high[0]), level=level, widening=widening,
+        fit=law, at=place, y=value,
+        low=low if told else min(low, *plausible, value), high=high if told else max(high, *plausible, value),
+        law_low=law_low, law_high=law_high, level=level, widening=widening,
         alternatives=others, back_tests=back_tests,
-        warnings=_warnings(law, place, back_tests, widening, _ratio(columns, size, place, by)),
+        warnings=(*([told] if told else []),
+                  *_warnings(law, place, back_tests, widening, _ratio(columns, size, place, by))),
     )  # fmt: skip
+
+
+def _interval(
+    law: Fit, place: Mapping[str, float], labels: Array | None, seed_sd: float, level: float, told: str
+) -> tuple[float, ...]:
+    """The law at a place, its interval and that of a new run; nan where too few runs are behind it (`told`)."""
+    if told:
+        return float(law.predict(place)[0]), *[float("nan")] * 4
+    said = predict_interval(law, place, run=labels, seed_sd=seed_sd, level=level)
+    value, law_low, law_high, low, high = (
+        float(values[0]) for values in (said.law, said.law_low, said.law_high, said.low, said.high)
+    )
+    return value, law_low, law_high, low, high
 
 
 def _forms(form: str | Sequence[str], columns: Mapping[str, Array]) -> Sequence[str]:

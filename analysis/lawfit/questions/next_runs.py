@@ -17,8 +17,8 @@ from lawfit.fitting.points import centred
 from lawfit.fitting.result import Fit
 from lawfit.forms.base import Form, X, as_columns
 from lawfit.forms.catalogue import FORMS
-from lawfit.intervals.bootstrap import bootstrap
-from lawfit.intervals.covariance import linearise, t_quantile
+from lawfit.intervals.bootstrap import bootstrap, without_intervals
+from lawfit.intervals.covariance import linearise, t_quantile, too_few_runs
 from lawfit.intervals.draws import percentiles, widened
 
 CANDIDATES = 24
@@ -103,13 +103,16 @@ def what_if(
     """The x at which the law reaches `target`: compute for a law in compute, or for a surface in N and D the
     compute of the best split with D = tokens_per_flop C/N.
 
-    run [n]: labels of the points, by which the bootstrap behind the interval draws. Raises RecordError for a form that
-    has no closed solution, and for a law that does not fall.
+    run [n]: labels of the points, by which the bootstrap behind the interval draws; fewer than three give none. Raises
+    RecordError for a form that has no closed solution, and for a law that does not fall.
     """
     if not _solvable(law.form):
         known = ", ".join(name for name, form in FORMS.items() if _solvable(form))
         raise RecordError(f"form {law.form.name!r} is not solved for a target: fit one of {known}")
-    boot = bootstrap(law, run=run, replicates=replicates, seed=seed, level=level)
+    if too_few_runs(run):
+        boot = without_intervals(law, level)
+    else:
+        boot = bootstrap(law, run=run, replicates=replicates, seed=seed, level=level)
     draws = dict(zip(law.form.parameters, widened(boot, law.form.exponents[0]).T, strict=True))
     best = {name: np.array([value]) for name, value in law.params.items()}
     x = float(_solve(law.form, best, target, tokens_per_flop)[0])
@@ -120,7 +123,7 @@ def what_if(
     floor = law.floor
     floor_interval = percentiles(draws[law.form.floor], level) if law.form.floor else (0.0, 0.0)
     status: Literal["reachable", "uncertain", "not reachable"] = "reachable"
-    if target <= floor_interval[0]:
+    if target <= (floor if np.isnan(floor_interval[0]) else floor_interval[0]):
         status, x, interval = "not reachable", np.inf, (np.inf, np.inf)
     elif target <= floor_interval[1]:
         status, interval = "uncertain", (interval[0], np.inf)

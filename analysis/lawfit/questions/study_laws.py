@@ -30,7 +30,6 @@ from lawfit.records.study import Study
 from lawfit.text import plain
 
 LEVEL = 0.95
-POOR_R2 = 0.95
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ def _fit_final(study: Study, law: Law, forms: Sequence[str], replicates: int, se
         t_interval=t_interval(x, y, LEVEL) if fitted.form is POWER else None,
         profile_interval=(profiled.low, profiled.high), rolled=rolled, hold_out=rolled[-1].error if rolled else None,
         alternatives=tuple(alternatives(fitted, forms=simple(), outliers=outliers)),
-        warnings=[*notes, *schedule_flags(rows), *_poor_fit(fitted), *(flag.message for flag in found)],
+        warnings=[*notes, *schedule_flags(rows), *(flag.message for flag in found)],
     )  # fmt: skip
 
 
@@ -210,7 +209,7 @@ def _fit_frontier(study: Study, law: Law, forms: Sequence[str], replicates: int,
         t_interval=None, profile_interval=None, rolled=(),
         hold_out=hold_out_largest_curve(curves, fitted.form.name) if ends > MIN_DISTINCT_X else None,
         alternatives=tuple(alternatives(fitted, forms=simple())),
-        warnings=[*_unfinished(curves, log_x, owners), *schedule_flags(study.finished), *_poor_fit(fitted),
+        warnings=[*_unfinished(curves, log_x, owners), *schedule_flags(study.finished),
                   *(flag.message for flag in flags(fitted, run=owners))],
     )  # fmt: skip
 
@@ -255,9 +254,3 @@ def _verdict(law: Law, fitted: Fit, intervals: Bootstrap, t: tuple[float, float]
     ends = sorted((abs(low), abs(high)))
     towards = f" towards {fitted.floor:.3g}" if fitted.floor else ""
     return f"{verb} as {symbol}^{-alpha:#.3g}{towards} ({kind} {ends[0]:#.3g} to {ends[1]:#.3g})"
-
-
-def _poor_fit(fitted: Fit) -> list[str]:
-    if fitted.r2_log >= POOR_R2:
-        return []
-    return [f"R² of log y is {fitted.r2_log:.3f}, below {POOR_R2}: the form fits poorly"]

@@ -41,7 +41,7 @@ def test_outliers_are_called_by_the_names_of_their_runs() -> None:
 
 def test_a_span_too_short_for_a_floor_is_told() -> None:
     found = flags(fit(X, _floor(0.05, 3), "power_floor"))
-    assert _kinds(found) == ["short_span"]
+    assert _kinds(found) == ["short_span", "poor_fit"]
     assert "interval 0 to" in found[0].message
 
 
@@ -54,3 +54,14 @@ def test_parameters_that_are_not_identified_are_told() -> None:
     n = np.geomspace(1e7, 1e10, 12)
     y = (1.7 + 400 * n**-0.35) * np.exp(0.001 * np.random.default_rng(0).standard_normal(12))
     assert _kinds(flags(fit({"N": n, "D": 20 * n}, y, "chinchilla_tied"))) == ["not_identified", "collinear"]
+
+
+def test_a_poor_fit_is_flagged_as_the_page_of_flags_says() -> None:
+    rough = 3 * (X / 1e6) ** -0.02 * np.exp(0.2 * np.random.default_rng(1).standard_normal(12))
+    (flag,) = [flag for flag in flags(fit(X, rough, "power")) if flag.kind == "poor_fit"]
+    assert "below 0.95: the form fits poorly" in flag.message
+
+
+def test_flags_of_too_few_runs_do_without_intervals() -> None:
+    law = fit(X, _floor(0.01), "power_floor")
+    assert "short_span" not in _kinds(flags(law, run=["a", "b"] * 6))
