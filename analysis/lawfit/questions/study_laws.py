@@ -228,7 +228,7 @@ def _result(
     return LawResult(
         law=law, fit=fitted, x=x, y=y, runs=names, bootstrap=intervals, t_interval=t_interval,
         verdict=_verdict(law, fitted, intervals, t_interval),
-        warnings=(*warnings, *_wrong_way(law, t_interval or intervals.intervals["alpha"])), **rest,
+        warnings=(*warnings, *_wrong_way(law, t_interval or intervals.exponent_interval)), **rest,
     )  # fmt: skip
 
 
