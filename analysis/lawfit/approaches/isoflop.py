@@ -139,6 +139,8 @@ def isoflop(
     """
     if estimator not in (*get_args(Estimator), "auto"):
         raise RecordError(f"estimator {estimator!r} is unknown: expected one of {', '.join(get_args(Estimator))}, auto")
+    if not 0 <= seed_sd < np.inf:
+        raise RecordError(f"seed_sd is {seed_sd}: expected a finite number, at least 0")
     d, notes = _counted(table, n, budget, d, symbol)
     slices = read_slices(table, n, loss, budget, d)
     surface = fit_surface(slices)

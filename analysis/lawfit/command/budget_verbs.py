@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -27,12 +27,15 @@ from lawfit.approaches.isoflop import DRAWS, LEAST_SPREAD, Estimator, IsoFlop
 from lawfit.approaches.isoflop import isoflop as find_valleys
 from lawfit.command.input import RecordsSource, check_positive
 from lawfit.command.law_verbs import Answer
+from lawfit.command.metric import Metric, check_varies, read_metric
 from lawfit.errors import RecordError
 from lawfit.fitting.fitting import fit
 from lawfit.forms.catalogue import simple
 from lawfit.intervals.covariance import too_few_runs
 from lawfit.intervals.flags import poor_fit
 from lawfit.records.expressions import evaluate
+from lawfit.records.metric_kinds import direction
+from lawfit.records.table import points
 from lawfit.records.units import check_role
 from lawfit.text import interval, table
 
@@ -60,6 +63,7 @@ class SliceQuestion:
     at: float | None
     level: float
     seed: int
+    ceiling: str | None = None
 
     @property
     def symbol(self) -> str:
@@ -81,16 +85,19 @@ def isoflop(source: RecordsSource, ask: SliceQuestion, notes: Sequence[str] = ()
     for role, text in {"d" if ask.symbol == "D" else "n": ask.x, "y": ask.y}.items():
         if text in records:
             check_role(role, text, records[text])
+    metric = _falling(records, ask.y, ask.ceiling)
     find = partial(
-        find_valleys, records, n=ask.x, loss=ask.y, budget=ask.budget, d=ask.d, seed_sd=ask.seed_sd, seed=ask.seed,
-        symbol=ask.symbol,
+        find_valleys, records, n=ask.x, loss=metric.text, budget=ask.budget, d=ask.d, seed_sd=ask.seed_sd,
+        seed=ask.seed, symbol=ask.symbol,
     )  # fmt: skip
     found = find(estimator=ask.estimator)
     if not found.valleys:
         raise RecordError("no budget has a minimum: " + "; ".join(found.warnings))
     allocations = _allocations(found, ask)
     names = AxisNames.of(found)
-    assumptions = [*notes, *records.attrs.get("notes", ()), *_assumptions(found, names, ask)]
+    ask = replace(ask, y=metric.text)
+    read = [*records.attrs.get("notes", ()), *metric.assumptions]
+    assumptions = [*notes, *read, *_assumptions(found, names, ask)]
     values: dict[str, Any] = {
         "x": {"column": ask.x, "is": found.symbol},
         "estimator": found.estimator,
@@ -158,6 +165,15 @@ def _assumptions(found: IsoFlop, names: AxisNames, ask: SliceQuestion) -> list[s
     return lines
 
 
+def _falling(records: pd.DataFrame, y: str, ceiling: str | None) -> Metric:
+    """What has a minimum where models are best: y, or its distance from where it ends. RecordError for neither."""
+    metric = read_metric(records, y, ceiling)
+    if metric.ceiling is None and direction(y) == "rises":
+        raise RecordError(f"{y} rises as models get better, and its lowest is the worst: give --ceiling, where it ends")
+    check_varies(y, points(records, y=metric.text)["y"].to_numpy(float))
+    return metric
+
+
 def _other_frontier(records: pd.DataFrame, **question: Any) -> Any:
     """Another definition's lines, or None where these records do not bear it."""
     try:
@@ -168,13 +184,14 @@ def _other_frontier(records: pd.DataFrame, **question: Any) -> Any:
 
 def frontier(
     source: RecordsSource, x: str, y: str, run: str, n: str | None, d: str | None, method: Any, level: float,
-    replicates: int, seed: int, notes: Sequence[str] = (),
+    replicates: int, seed: int, notes: Sequence[str] = (), ceiling: str | None = None,
 ) -> Answer:  # fmt: skip
     """The frontier's points, L(C), and where the records has them N*(C) and D*(C); other definitions beside it."""
     records = source.read()
     if "left_out" in records.attrs:  # MLflow: at some steps only other metrics are recorded
         records = records[evaluate(records, y).notna()]
-    assumptions = [*notes, *records.attrs.get("notes", ())]
+    metric = _falling(records, y, ceiling)
+    y, assumptions = metric.text, [*notes, *records.attrs.get("notes", ()), *metric.assumptions]
     named = {"n": n or "n_params", "d": d or "tokens"}
     others = {role: text for role, text in named.items() if text in records or n or d}
     found = find_frontier(records, x=x, y=y, run=run, method=method, others=others)

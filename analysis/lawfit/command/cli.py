@@ -24,6 +24,9 @@ from lawfit.questions.study_laws import fit_study
 from lawfit.records.study import load_study
 from lawfit.records.table import address
 
+MOST_REPLICATES = 100_000
+"""Their parameters stay in memory; more would change no digit that is printed."""
+
 app = typer.Typer(
     help="Fit scaling laws to a table or to MLflow runs and say how far they can be trusted.\n\n"
     "DATA is a .csv, .tsv or .parquet file, URI#EXPERIMENT, or an experiment with --tracking-uri. Columns are named or"
@@ -43,8 +46,8 @@ Query = Annotated[str, typer.Option(help="MLflow: further condition in its filte
 Filter = Annotated[str | None, typer.Option("--filter", help="Rows to keep, such as 'keep240 == 1'.")]
 Json = Annotated[bool, typer.Option("--json", help="Print strict JSON.")]
 Level = Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")]
-Seed = Annotated[int, typer.Option(help="Seed of resampling.")]
-Replicates = Annotated[int, typer.Option(min=50, help="Bootstrap resamples.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of resampling.")]
+Replicates = Annotated[int, typer.Option(min=50, max=MOST_REPLICATES, help="Bootstrap resamples.")]
 Form = Annotated[str, typer.Option(help=f"Form of the law: {', '.join(('auto', *FORMS))}.")]
 X = Annotated[str | None, typer.Option("--x", help="Column of the variable, for a form of one variable.")]
 N = Annotated[str | None, typer.Option("--n", help="Column of parameters, for a form in N and D.")]
@@ -62,6 +65,8 @@ def _picture(path: Path | None) -> Path | None:
         from lawfit.pictures.style import picture_kind
 
         picture_kind(path)
+        if path.is_dir() or not next(parent for parent in path.absolute().parents if parent.exists()).is_dir():
+            raise RecordError(f"{path}: the picture cannot be written there: give a file's name in a folder")
     return path
 
 
@@ -72,6 +77,12 @@ As = Annotated[
     str | None,
     typer.Option("--as", help=", ".join(f"{name} ({p.verb})" for name, p in PROCEDURES.items()) + ": do as they did."),
 ]
+Ceiling = Annotated[
+    str | None,
+    typer.Option(
+        help="Where a y that rises ends, such as 100: its distance is fitted; none fits y itself. Rates: known."
+    ),
+]
 Space = Annotated[str, typer.Option(help="Residuals of log y (log) or of y (linear).")]
 
 
@@ -79,14 +90,15 @@ Space = Annotated[str, typer.Option(help="Residuals of log y (log) or of y (line
 def fit(
     context: typer.Context, data: Data, form: Form = "auto", x: X = None, n: N = None, d: D = None, u: U = None,
     y: Y = "loss", run: Run = None,
-    loss: Loss = "squared", delta: Delta = None, space: Space = "log", as_: As = None, figure: Figure = None,
+    loss: Loss = "squared", delta: Delta = None, space: Space = "log",
+    ceiling: Ceiling = None, as_: As = None, figure: Figure = None,
     filter_: Filter = None, json: Json = False,
     level: Level = 0.95, replicates: Replicates = 1000, seed: Seed = 0,
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """Fit one law: parameters, intervals, objective, certificate, and what other objectives would say."""
     source = RecordsSource(data, tracking_uri, parent, query, filter_)
-    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run, u=u)
+    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run, ceiling=ceiling, u=u)
     chosen, notes = applied(context, as_, form=form, loss=loss, delta=delta, space=space)
     options = Options(**chosen, level=level, replicates=replicates, seed=seed)
     _print(law_verbs.fit(source, columns, options, notes), json, figure)
@@ -103,6 +115,7 @@ def isoflop(
     ] = None,
     estimator: Annotated[str, typer.Option(help="Estimator of the minima: auto, akima, parabola or surface.")] = "auto",
     seed_sd: Annotated[float, typer.Option(min=0, help="Spread of the loss between seeds; 0 for none.")] = 0.002,
+    ceiling: Ceiling = None,
     weights: Annotated[str, typer.Option(help="Of the minima in N*(C): variance or equal.")] = "variance",
     as_: As = None,
     at: Annotated[float | None, typer.Option(help="A further budget to split, FLOPs.")] = None,
@@ -112,7 +125,7 @@ def isoflop(
     """N*(C) and D*(C) from slices of equal compute; slices without a bracketed minimum are named."""
     source = RecordsSource(data, tracking_uri, parent, query, filter_)
     chosen, notes = applied(context, as_, estimator=estimator, seed_sd=seed_sd, weights=weights)
-    ask = SliceQuestion(x=x, y=y, budget=budget, d=d, at=at, level=level, seed=seed, **chosen)
+    ask = SliceQuestion(x=x, y=y, budget=budget, d=d, at=at, level=level, seed=seed, ceiling=ceiling, **chosen)
     _print(budget_verbs.isoflop(source, ask, notes), json, figure)
 
 
@@ -122,14 +135,14 @@ def frontier(
     x: Annotated[str, typer.Option("--x", help="Compute, FLOPs.")] = "flops", y: Y = "loss",
     run: Annotated[str, typer.Option(help="Column of run labels.")] = "run", n: N = None, d: D = None,
     method: Annotated[str, typer.Option(help="Definition of the frontier: hull, binned or pareto.")] = "hull",
-    as_: As = None, figure: Figure = None, filter_: Filter = None, json: Json = False,
+    as_: As = None, ceiling: Ceiling = None, figure: Figure = None, filter_: Filter = None, json: Json = False,
     level: Level = 0.95, replicates: Replicates = 200, seed: Seed = 0,
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """The lowest loss for each compute from training curves: L(C), N*(C), D*(C), by a named definition."""
     source = RecordsSource(data, tracking_uri, parent, query, filter_, curves=True)
     chosen, notes = applied(context, as_, method=method)
-    answer = budget_verbs.frontier(source, x, y, run, n, d, chosen["method"], level, replicates, seed, notes)
+    answer = budget_verbs.frontier(source, x, y, run, n, d, chosen["method"], level, replicates, seed, notes, ceiling)
     _print(answer, json, figure)
 
 
@@ -139,13 +152,14 @@ def forecast(
     at: Annotated[str, typer.Option(help="Place to forecast: a number, or N=…,D=… for a form in N and D.")],
     form: Form = "auto", x: X = None, n: N = None, d: D = None, y: Y = "loss", run: Run = None,
     loss: Loss = "squared", delta: Delta = None, space: Space = "log",
+    ceiling: Ceiling = None,
     seed_sd: Annotated[float, typer.Option(min=0, help="Further spread between seeds, sd of log y.")] = 0.0,
     filter_: Filter = None, json: Json = False, figure: Figure = None, level: Level = 0.95,
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """y of a larger run with its interval, and what the same method would have said about the known runs."""
     source = RecordsSource(data, tracking_uri, parent, query, filter_)
-    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run)
+    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run, ceiling=ceiling)
     options = Options(form, loss, delta, space, level)
     _print(law_verbs.forecast(source, columns, options, at, seed_sd), json, figure)
 
@@ -155,12 +169,13 @@ def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="Table or MLflow runs.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Table or MLflow runs.")],
     form: Form = "auto", x: X = None, n: N = None, d: D = None, y: Y = "loss", run: Run = None,
-    loss: Loss = "squared", delta: Delta = None, space: Space = "log", filter_: Filter = None, json: Json = False,
+    loss: Loss = "squared", delta: Delta = None, space: Space = "log",
+    ceiling: Ceiling = None, filter_: Filter = None, json: Json = False,
     level: Level = 0.95, replicates: Replicates = 4000, seed: Seed = 0, tracking_uri: Uri = None,
 ) -> None:  # fmt: skip
     """Do two studies scale differently? Difference of each parameter, its interval and p."""
     sources = [RecordsSource(data, tracking_uri, None, "", filter_) for data in (first, second)]
-    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run)
+    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run, ceiling=ceiling)
     options = Options(form, loss, delta, space, level, replicates, seed)
     _print(law_verbs.compare(sources[0], sources[1], columns, options), json)
 
@@ -173,13 +188,14 @@ def next_runs(
     cost: Annotated[str | None, typer.Option(help="Column with the FLOPs of the known runs.")] = None,
     form: Form = "auto", x: X = None, n: N = None, d: D = None, y: Y = "loss", run: Run = None,
     loss: Loss = "squared", delta: Delta = None, space: Space = "log",
+    ceiling: Ceiling = None,
     count: Annotated[int, typer.Option(min=1, help="How many to list.")] = 5,
     filter_: Filter = None, json: Json = False, level: Level = 0.95,
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """Which affordable runs would narrow a forecast most per FLOP."""
     source = RecordsSource(data, tracking_uri, parent, query, filter_)
-    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run)
+    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run, ceiling=ceiling)
     options = Options(form, loss, delta, space, level)
     _print(law_verbs.next_runs(source, columns, options, at, budget, cost, count), json)
 
@@ -189,13 +205,14 @@ def what_if(
     data: Data,
     target: Annotated[float, typer.Option(help="The loss or FID to reach.")],
     form: Form = "auto", x: X = None, n: N = None, d: D = None, y: Y = "loss", run: Run = None,
-    loss: Loss = "squared", delta: Delta = None, space: Space = "log", filter_: Filter = None, json: Json = False,
+    loss: Loss = "squared", delta: Delta = None, space: Space = "log",
+    ceiling: Ceiling = None, filter_: Filter = None, json: Json = False,
     level: Level = 0.95, replicates: Replicates = 2000, seed: Seed = 0,
     tracking_uri: Uri = None, parent: Parent = None, query: Query = "",
 ) -> None:  # fmt: skip
     """What a target takes: compute for a law in compute or in N and D, else whatever x is."""
     source = RecordsSource(data, tracking_uri, parent, query, filter_)
-    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run)
+    columns = ColumnNames(y=y, x=x, n=n, d=d, run=run, ceiling=ceiling)
     options = Options(form, loss, delta, space, level, replicates, seed)
     _print(law_verbs.what_if(source, columns, options, target), json)
 
@@ -220,11 +237,23 @@ def report(
 
 
 def _print(answer: law_verbs.Answer, as_json: bool, figure: Path | None = None) -> None:
-    print(law_verbs.strict_json(answer) if as_json else "\n".join(answer.lines))
-    if figure and answer.draw:
-        from lawfit.pictures.style import save
+    text = law_verbs.strict_json(answer) if as_json else "\n".join(answer.lines)
+    written = _drawn(answer, figure)
+    print(text)
+    if written:
+        print(written, file=sys.stderr)
 
-        print(save(answer.draw(), figure), file=sys.stderr)
+
+def _drawn(answer: law_verbs.Answer, figure: Path | None) -> Path | None:
+    """Where the picture was written, before anything is printed. RecordError for a place that takes none."""
+    if not figure or not answer.draw:
+        return None
+    from lawfit.pictures.style import save
+
+    try:
+        return save(answer.draw(), figure)
+    except OSError as error:
+        raise RecordError(f"{figure}: the picture cannot be written: {error.strerror or error}") from error
 
 
 def main() -> None:
@@ -242,6 +271,11 @@ def main() -> None:
             raise
         print(f"lawfit: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, RecordError) else 1)
+    except OSError as error:  # a report's folder that cannot be written, say
+        if debug:
+            raise
+        print(f"lawfit: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

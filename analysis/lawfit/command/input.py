@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lawfit.arrays import Array
+from lawfit.command.metric import Metric, check_law, check_varies, read_metric
 from lawfit.errors import RecordError
 from lawfit.fitting.fitting import fit
 from lawfit.fitting.result import Fit
@@ -46,6 +47,7 @@ class ColumnNames:
     d: str | None
     run: str | None
     u: str | None = None
+    ceiling: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Task:
     y: Array
     run: Array | None
     table: pd.DataFrame
+    metric: Metric
 
     @property
     def independent(self) -> int | None:
@@ -87,15 +90,16 @@ class Task:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reading of the table assumed."""
-        return tuple(self.table.attrs.get("notes", ()))
+        """What the reading of the table, and of y, assumed."""
+        return (*self.table.attrs.get("notes", ()), *self.metric.assumptions)
 
     def fit(self, options: Options, one_exponent: bool = False) -> Fit:
         """The law. one_exponent: `auto` chooses among forms with one power of each variable."""
         form: Any = options.form
         if form == "auto" and one_exponent:
             form = simple(self.x.keys())
-        return fit(self.x, self.y, form, independent=self.independent, **options.of_fit)
+        law = fit(self.x, self.y, form, independent=self.independent, **options.of_fit)
+        return check_law(law, self.metric)
 
 
 def read_task(source: RecordsSource, columns: ColumnNames, options: Options) -> Task:
@@ -105,14 +109,16 @@ def read_task(source: RecordsSource, columns: ColumnNames, options: Options) -> 
     frame = source.read()
     roles = _roles(columns, options.form, frame)
     run = columns.run or next((name for name in ("run", "run_id") if name in frame), None)
-    chosen = points(frame, **roles, y=columns.y, **({"run": run} if run else {}))
-    for role, text in {**roles, "y": columns.y}.items():
+    metric = read_metric(frame, columns.y, columns.ceiling, roles)
+    chosen = points(frame, **roles, y=metric.text, **({"run": run} if run else {}))
+    for role, text in {**roles, "y": metric.text}.items():
         if text in frame:
             check_role(role, text, chosen[role])
     if is_of_samples(columns.y):
         check_sampling(frame, columns.y)
+    check_varies(metric.text, chosen["y"].to_numpy(float))
     x = {role if role == "x" else role.upper(): chosen[role].to_numpy(float) for role in roles}
-    return Task(x, chosen["y"].to_numpy(float), chosen["run"].astype(str).to_numpy() if run else None, frame)
+    return Task(x, chosen["y"].to_numpy(float), chosen["run"].astype(str).to_numpy() if run else None, frame, metric)
 
 
 def read_place(text: str, variables: Mapping[str, Array]) -> dict[str, float]:

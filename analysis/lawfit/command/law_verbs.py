@@ -6,13 +6,14 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lawfit.arrays import Array
 from lawfit.command.input import ColumnNames, Options, RecordsSource, Task, read_place, read_task
+from lawfit.command.metric import Metric, check_law
 from lawfit.errors import RecordError
 from lawfit.fitting.fitting import fit as fit_law
 from lawfit.fitting.result import Fit
@@ -63,20 +64,27 @@ def fit(source: RecordsSource, columns: ColumnNames, options: Options, notes: Se
     found = flags(law, run=task.run, names=task.names)
     outliers = [i for flag in found if flag.kind == "outlier" for i in flag.points]
     others = alternatives(law, delta=options.delta, outliers=outliers)
-    warnings = [*([told] if told else []), *(flag.message for flag in found), *schedule_flags(task.table)]
+    warnings = [
+        *task.metric.remarks,
+        *([told] if told else []),
+        *(flag.message for flag in found),
+        *schedule_flags(task.table),
+    ]
     values = {
+        "y": task.metric.values,
         **_law_values(law, boot), "standard_errors": boot.standard_errors, "alternatives": _alternative_values(others),
         "assumptions": assumptions, "warnings": warnings,
     }  # fmt: skip
-    lines = [*_law_lines(law, boot), *_alternative_lines(law, others), *_remarks(assumptions, warnings)]
+    head = [] if task.metric.ceiling is None else [f"law of {task.metric.text}:"]
+    lines = [*head, *_law_lines(law, boot), *_alternative_lines(law, others), *_remarks(assumptions, warnings)]
 
     def draw() -> Figure:
         from lawfit.pictures.laws import law_figure, surface_figure
 
         if len(task.x) > 1:
-            return surface_figure(boot, columns.y)
+            return surface_figure(boot, task.metric.text)
         labels = None if task.run is None or len(set(task.run)) < law.n else task.names
-        return law_figure(boot, str(columns.x), columns.y, labels)
+        return law_figure(boot, str(columns.x), task.metric.text, labels)
 
     return Answer(values, lines, draw)
 
@@ -84,21 +92,24 @@ def fit(source: RecordsSource, columns: ColumnNames, options: Options, notes: Se
 def forecast(source: RecordsSource, columns: ColumnNames, options: Options, at: str, seed_sd: float) -> Answer:
     """A larger run, and the back-tests."""
     task = read_task(source, columns, options)
-    said = forecast_at(
+    fitted = forecast_at(
         task.x, task.y, read_place(at, task.x), form=options.form, run=task.run, seed_sd=seed_sd, level=options.level,
         **options.of_fit,
     )  # fmt: skip
+    check_law(fitted.fit, task.metric)
+    said = task.metric.forecast(fitted)
+    warnings = [*task.metric.remarks, *said.warnings]
     values = {
-        "at": dict(said.at), "y": said.y, "interval": (said.low, said.high),
+        "y_of": task.metric.values, "at": dict(said.at), "y": said.y, "interval": (said.low, said.high),
         "law_interval": (said.law_low, said.law_high), "level": said.level, "widening": said.widening,
         "form": said.fit.form.name, "alternatives": dict(said.alternatives),
         "back_tests": [{**asdict(test), "error": test.error, "held": test.held} for test in said.back_tests],
-        "warnings": list(said.warnings), "fit": said.fit.to_json(),
+        "assumptions": task.notes, "warnings": warnings, "fit": said.fit.to_json(),
     }  # fmt: skip
     place = ", ".join(f"{name} = {value:.4g}" for name, value in said.at.items())
     lines = [
         f"{columns.y} at {place}: {said.y:.4g}, {percent(said.level)} interval {interval((said.low, said.high))}",
-        f"law alone {interval((said.law_low, said.law_high))}; form {said.fit.form.formula}",
+        f"law alone {interval((said.law_low, said.law_high))}; form {_formula(said.fit, task.metric)}",
         "by form: " + ", ".join(f"{name} {value:.4g}" for name, value in said.alternatives.items()),
         "known runs, each forecast from the smaller ones:",
         *table(
@@ -109,13 +120,13 @@ def forecast(source: RecordsSource, columns: ColumnNames, options: Options, at: 
                 for t in said.back_tests
             ],
         ),
-        *(f"note: {warning}" for warning in said.warnings),
+        *_remarks(task.notes, warnings),
     ]  # fmt: skip
 
     def draw() -> Figure:
         from lawfit.pictures.laws import forecast_figure
 
-        return forecast_figure(said, str(columns.x), columns.y)
+        return forecast_figure(fitted, str(columns.x), task.metric.text)
 
     return Answer(values, lines, draw)
 
@@ -139,10 +150,14 @@ def compare(first: RecordsSource, second: RecordsSource, columns: ColumnNames, o
         for name in exponents
     ]  # fmt: skip
     values = {
-        "form": form, "comparisons": [{**asdict(result), "verdict": result.verdict} for result in results],
+        "y": tasks[0][1].metric.values, "form": form,
+        "comparisons": [{**asdict(result), "verdict": result.verdict} for result in results],
         "fits": [law.to_json() for law in laws],
     }  # fmt: skip
-    return Answer(values, [f"form {laws[0].form.formula}", *(result.verdict for result in results)])
+    first_task = tasks[0][1]
+    notes = _remarks(first_task.notes, first_task.metric.remarks)
+    head = f"form {_formula(laws[0], first_task.metric)}"
+    return Answer(values, [head, *(result.verdict for result in results), *notes])
 
 
 def next_runs(
@@ -161,32 +176,55 @@ def next_runs(
          f"±{100 * c.half_width_before:.3g} %", f"±{100 * c.half_width_after:.3g} %")
         for c in found
     ]  # fmt: skip
-    return Answer(values, table(("run", "FLOPs", "law's interval now", "with it"), rows))
+    lines = table(("run", "FLOPs", "law's interval now", "with it"), rows)
+    return Answer(values, [*lines, *_remarks(task.notes, task.metric.remarks)])
 
 
 def what_if(source: RecordsSource, columns: ColumnNames, options: Options, target: float) -> Answer:
     """What a target takes."""
     task = read_task(source, columns, options)
+    if not math.isfinite(target):
+        raise RecordError(f"--target is {target}: expected a finite number")
+    if task.metric.ceiling is not None and target >= task.metric.ceiling:
+        raise RecordError(f"--target is {target:g}: {columns.y} ends at {task.metric.ceiling:g}")
     law = task.fit(options, one_exponent=True)
-    needed = solve_for(law, target, run=task.run, replicates=options.replicates, seed=options.seed, level=options.level)
+    if law.exponent < 0 and task.metric.remarks:
+        raise RecordError(f"{task.metric.remarks[0]}; a target needs one")
+    needed = solve_for(
+        law, task.metric.of(target), run=task.run, replicates=options.replicates, seed=options.seed, level=options.level
+    )
     what = "FLOPs" if "N" in task.x else str(columns.x)
-    floor = f"{needed.floor:.4g} {interval(needed.floor_interval)}"
+    end = "floor" if task.metric.ceiling is None else "end"
+    floor = f"{task.metric.of(needed.floor):.4g} {interval(task.metric.interval(needed.floor_interval))}"
     sure = f"{percent(needed.level)} interval {interval(needed.interval)}"
     if needed.status == "not reachable":
-        lines = [f"{columns.y} = {target:g} is not reachable: the floor is {floor}"]
+        lines = [f"{columns.y} = {target:g} is not reachable: the {end} is {floor}"]
     else:
         lines = [f"{columns.y} = {target:g} needs {what} = {needed.x:.4g}, {sure}"]
         if needed.extrapolation > FAR:
             lines.append(f"note: {needed.extrapolation:.2g} times the largest known: a change of regime would not show")
     if needed.status == "uncertain":
-        lines.append(f"note: the floor is {floor}, which holds the target: perhaps not reachable")
-    warnings = [told] if (told := too_few_runs(task.run)) else []
-    values = {**asdict(needed), "of": what, "fit": law.to_json(), "assumptions": task.notes, "warnings": warnings}
+        lines.append(f"note: the {end} is {floor}, which holds the target: perhaps not reachable")
+    warnings = [*task.metric.remarks, *([told] if (told := too_few_runs(task.run)) else [])]
+    needed = replace(needed, target=target, floor=task.metric.of(needed.floor),
+                     floor_interval=task.metric.interval(needed.floor_interval))  # fmt: skip
+    values = {
+        "y_of": task.metric.values,
+        **asdict(needed),
+        "of": what,
+        "fit": law.to_json(),
+        "assumptions": task.notes,
+        "warnings": warnings,
+    }
     return Answer(values, [*lines, *_remarks(task.notes, warnings)])
 
 
 def _remarks(assumptions: Sequence[str], warnings: Sequence[str]) -> list[str]:
     return [*(f"assumed: {assumption}" for assumption in assumptions), *(f"note: {warning}" for warning in warnings)]
+
+
+def _formula(law: Fit, metric: Metric) -> str:
+    return law.form.formula if metric.ceiling is None else f"{metric.text} = {law.form.formula}"
 
 
 def _law_values(law: Fit, boot: Bootstrap) -> dict[str, Any]:
@@ -239,7 +277,8 @@ def _named(source: RecordsSource) -> Iterator[None]:
 
 def _fit_one(source: RecordsSource, task: Task, form: str, options: Options) -> Fit:
     with _named(source):
-        return fit_law(task.x, task.y, form, independent=task.independent, **options.of_fit)
+        law = fit_law(task.x, task.y, form, independent=task.independent, **options.of_fit)
+        return check_law(law, task.metric)
 
 
 def _common_form(tasks: Sequence[tuple[RecordsSource, Task]], options: Options) -> str:

@@ -91,5 +91,5 @@ def _check_options(loss: Loss, delta: float | None, space: Space) -> None:
         raise RecordError(f"loss {loss!r} is unknown: expected one of {', '.join(get_args(Loss))}")
     if space not in get_args(Space):
         raise RecordError(f"space {space!r} is unknown: expected one of {', '.join(get_args(Space))}")
-    if delta is not None and not (loss == "huber" and delta > 0):
+    if delta is not None and not (loss == "huber" and 0 < delta < float("inf")):
         raise RecordError(f"delta is {delta} with loss {loss!r}: only huber takes one, above 0")

@@ -31,6 +31,12 @@ BACK_TESTS = 12
 SCATTER = 0.05
 """Standard deviation of log residuals from which other things than x must differ between the runs."""
 
+ONE_SIDED = 4
+"""Back-tests that must miss to one side before the side counts."""
+
+SEEN = 1e-4
+"""Error in log y below which a back-test misses to no side."""
+
 FAR = 10.0
 """Extrapolation beyond this many times the largest known run is warned of."""
 
@@ -64,6 +70,7 @@ class BackTest:
 class Forecast:
     """y at `at`, with the interval (low, high) of a new run and that of the law itself (law_low, law_high).
 
+    Where all back-tests miss to one side, the interval is stretched to that side as they would go on to miss.
     widening: factor by which the back-tests widened the interval in log y. alternatives: y by every form tried.
     warnings: why the interval may still be too narrow, or is wide.
     """
@@ -99,6 +106,8 @@ def forecast(
     place = {name: float(value) for name, value in given.items()}
     if set(place) != set(columns):
         raise RecordError(f"forecast at {', '.join(place)}: the law is of {', '.join(columns)}")
+    if not 0 <= seed_sd < np.inf:
+        raise RecordError(f"seed_sd is {seed_sd}: expected a finite number, at least 0")
     forms = _forms(form, columns)
     labels = None if run is None else np.asarray(run)
     law = fit(columns, y, forms, independent=_independent(labels), **options)
@@ -109,6 +118,10 @@ def forecast(
     told = too_few_runs(labels)
     value, law_low, law_high, low, high = _interval(law, place, labels, seed_sd, level, told)
     low, high = (value * (end / value) ** widening for end in (low, high))
+    ratio = _ratio(columns, size, place, by)
+    drift = _drift(back_tests)
+    bent = value * float(max(ratio, 1.0)) ** -drift
+    low, high = (low, high) if told else (min(low, bent), max(high, bent))
     others = {
         name: float(fit(columns, y, name, independent=_independent(labels), **options).predict(place)[0])
         for name in forms
@@ -120,7 +133,7 @@ def forecast(
         law_low=law_low, law_high=law_high, level=level, widening=widening,
         alternatives=others, back_tests=back_tests,
         warnings=(*([told] if told else []),
-                  *_warnings(law, place, back_tests, widening, _ratio(columns, size, place, by))),
+                  *_one_signed(back_tests, drift), *_warnings(law, place, back_tests, widening, ratio)),
     )  # fmt: skip
 
 
@@ -196,6 +209,28 @@ def _needed(back_tests: Sequence[BackTest], level: float) -> float:
         )
     rank = min(int(np.ceil((len(misses) + 1) * level)), len(misses))
     return float(np.sort(misses)[rank - 1])
+
+
+def _drift(back_tests: Sequence[BackTest]) -> float:
+    """Largest rate at which the known runs leave their forecasts, in log y per log of the ratio, where all leave to one
+    side; positive where forecasts were too high. 0 where they leave to both, or are too few to tell.
+    """
+    errors = np.array([np.log(test.predicted / test.actual) for test in back_tests])
+    if len(errors) < ONE_SIDED or not (np.all(errors > SEEN) or np.all(errors < -SEEN)):
+        return 0.0
+    rates = errors / np.log([test.ratio for test in back_tests])
+    return float(rates[np.abs(rates).argmax()])
+
+
+def _one_signed(back_tests: Sequence[BackTest], drift: float) -> list[str]:
+    if not drift:
+        return []
+    errors = [abs(test.error) for test in back_tests]
+    return [
+        f"all {len(errors)} known runs were forecast too {'high' if drift > 0 else 'low'}, by {100 * min(errors):.2g} "
+        f"to {100 * max(errors):.2g} %: the form bends another way than the runs; the interval is stretched as far as "
+        "that goes on"
+    ]
 
 
 def _ratio(columns: Mapping[str, Array], size: Array, place: Mapping[str, float], by: ArrayLike | None) -> float:
