@@ -1,6 +1,6 @@
 """What the tests of each part take: CPU seconds, imports included, and the command that runs them.
 
-    python benchmarks/parts.py            # about 6 minutes on 2 cores
+    python benchmarks/parts.py            # 7 minutes of CPU
 
 With ``--write`` the table goes into CONTRIBUTING.md.
 """
