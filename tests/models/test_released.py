@@ -159,7 +159,7 @@ def test_scales_are_not_taken_for_what_tells_its_own(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a transformer, which tells its scales"):
         convert(tmp_path / "var.pth", tmp_path / "var.safetensors", (1, 2, 4))
     with pytest.raises(UserError, match=r"--patch-nums 1,2,4: only for a released \.pth; x\.safetensors holds"):
-        _released_scales(Path("x.safetensors"), "1,2,4")
+        _released_scales("x.safetensors", "1,2,4")
 
 
 def test_a_file_cut_anywhere_is_refused_in_one_line(tmp_path: Path) -> None:
