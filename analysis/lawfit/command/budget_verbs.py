@@ -168,7 +168,7 @@ def _assumptions(found: IsoFlop, names: AxisNames, ask: SliceQuestion) -> list[s
 def _falling(records: pd.DataFrame, y: str, ceiling: str | None) -> Metric:
     """What has a minimum where models are best: y, or its distance from where it ends. RecordError for neither."""
     metric = read_metric(records, y, ceiling)
-    if metric.ceiling is None and direction(y) == "rises":
+    if metric.ceiling is None and y.strip("`") in records and direction(y) == "rises":
         raise RecordError(f"{y} rises as models get better, and its lowest is the worst: give --ceiling, where it ends")
     check_varies(y, points(records, y=metric.text)["y"].to_numpy(float))
     return metric

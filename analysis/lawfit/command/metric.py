@@ -74,17 +74,19 @@ def read_metric(frame: pd.DataFrame, name: str, asked: str | None, x: Mapping[st
     values = pd.to_numeric(evaluate(frame, name), errors="coerce").to_numpy(float, na_value=np.nan)
     if not np.isfinite(values).any():
         return Metric(name, name)  # refused by row where it is read
-    rises = direction(name) == "rises" if x is None else _rises(frame, values, x)
+    # What is computed, such as 100 - acc, is no longer of the kind that its words say.
+    kind = direction(name) if name.strip("`") in frame else None
+    rises = kind == "rises" if x is None else _rises(frame, values, x)
     along = "" if x is None else f" with {', '.join(x.values())}"
     if asked is not None and asked.lower() != NO_CEILING:
         return _below(frame, name, values, _number(asked), "")
     if not rises:
         return Metric(name, name)
-    end = known_ceiling(name, values)
+    end = known_ceiling(name, values) if kind else None
     if end is not None and asked is None:
         said = f"{name} rises{along} and ends at {end:g}: fitted is {end:g} - {name}, answers are in {name}"
         return _below(frame, name, values, end, f"{said} (--ceiling {NO_CEILING} fits {name} itself)")
-    if direction(name) == "falls":
+    if kind == "falls":
         return Metric(
             name, name, remarks=(f"{name} rises{along}, though it falls as models get better: look at the runs",)
         )

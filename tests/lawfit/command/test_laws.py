@@ -99,6 +99,20 @@ def test_what_rises_without_a_known_end_is_said_and_stretched(rising: Path) -> N
     assert "though it falls as models get better" in loss["warnings"][0]
 
 
+def test_what_is_computed_from_a_rate_is_taken_as_it_is(rising: Path, tmp_path: Path) -> None:
+    for y in ("100 - val_acc", "err"):
+        law = answer("fit", rising, "--x", "n_params", "--y", y, "--form", "power", "--replicates", "50")
+        assert law["parameters"]["alpha"] == pytest.approx(0.25, rel=1e-6)
+        assert law["y"]["ceiling"] is None
+    rows = [(c, n, 100 * np.exp(-0.5 - 0.02 * np.log(n / c**0.5) ** 2)) for c in (1e18, 1e19, 1e20)
+            for n in c**0.5 * np.geomspace(0.1, 10, 7)]  # fmt: skip
+    pd.DataFrame(rows, columns=["flops", "n_params", "acc"]).to_csv(tmp_path / "slices.csv", index=False)
+    for y in ("acc", "100 - acc"):
+        found = answer("isoflop", tmp_path / "slices.csv", "--y", y, "--estimator", "akima")
+        assert found["n"]["exponent"] == pytest.approx(0.5, abs=0.01)
+        assert [valley["n_opt"] for valley in found["valleys"]] == pytest.approx([1e9, 10**9.5, 1e10], rel=0.05)
+
+
 def test_back_tests_that_miss_to_both_sides_stretch_nothing() -> None:
     from lawfit.questions.forecast import forecast
 
