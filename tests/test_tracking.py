@@ -1,5 +1,6 @@
 """Records in a real MLflow database."""
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import mlflow
 import pytest
 
 from lawfit.records import schema
-from lawfit.records.mlflow_runs import last_values
 from lawfit.records.mlflow_store import Store
+from lawfit.records.steps import last_values
+from varscale.errors import UserError
 from varscale.locations import Location
 from varscale.tracking import Recorder, find_study
 
@@ -143,3 +145,36 @@ def test_many_metrics_and_files_arrive(uri: str, tmp_path: Path) -> None:
     assert Path(client.download_artifacts(run, "notes/note.txt", str(tmp_path))).read_text() == "kept"
     assert client.get_run(run).info.status == "FINISHED"
     assert writer.progress() == {}
+
+
+def test_a_study_run_again_records_no_figure_of_its_tokenizer_twice(uri: str, tmp_path: Path) -> None:
+    for _ in range(3):
+        writer = recorder(uri, tmp_path)
+        parent = writer.open_study("key", "study/x", {}, {})
+        writer.log(parent, 0, {"tokenizer/psnr_db": 20.0})
+        writer.close(parent, schema.STATE_FINISHED)
+    assert len(mlflow.MlflowClient(uri).get_metric_history(parent, "tokenizer/psnr_db")) == 1
+
+
+def test_a_deleted_experiment_says_the_way_out(uri: str, tmp_path: Path) -> None:
+    recorder(uri, tmp_path)
+    client = mlflow.MlflowClient(uri)
+    number = client.get_experiment_by_name("study").experiment_id
+    client.delete_experiment(number)
+    for ask in (lambda: recorder(uri, tmp_path), lambda: find_study(uri, "study", "key")):
+        with pytest.raises(
+            UserError, match=rf"'study' was deleted: .*mlflow experiments restore --experiment-id {number}"
+        ):
+            ask()
+    client.restore_experiment(number)
+    recorder(uri, tmp_path)
+
+
+def test_a_database_of_another_version_is_not_written(root: Path, tmp_path: Path) -> None:
+    packed = root / "tests" / "lawfit" / "records" / "databases" / "mlflow-2.9.2.db.gz"
+    (tmp_path / "old.db").write_bytes(before := gzip.decompress(packed.read_bytes()))
+    wanted = rf"has MLflow's schema acf3f17fdcc7; the installed MLflow {mlflow.__version__} writes \w+ and"
+    with pytest.raises(UserError, match=wanted):
+        recorder(f"sqlite:///{tmp_path}/old.db", tmp_path)
+    assert find_study(f"sqlite:///{tmp_path}/old.db", "old", "key") is None
+    assert (tmp_path / "old.db").read_bytes() == before

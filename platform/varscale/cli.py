@@ -256,7 +256,7 @@ def run(study_file: StudyFile, overrides: Overrides = None) -> None:
     timing.ended("stop Ray")
     print(f"time by stage (min:s)\n{timing.table()}", file=sys.stderr)
     print(f"report: {outcome.report}")
-    print(f"records: mlflow ui --backend-store-uri {paths.tracking_uri}    then open http://127.0.0.1:5000")
+    print(f"records: mlflow ui --backend-store-uri {paths.records}    then open http://127.0.0.1:5000")
     if outcome.failed:
         raise EnvironmentalError(f"{len(outcome.failed)} of the study's sizes failed; run again to retry them")
 

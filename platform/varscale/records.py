@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from varscale.errors import EnvironmentalError
 from varscale.logs import LOGGER
-from varscale.tracking import Recorder
+from varscale.tracking import Recorder, check_writable
 
 NAMESPACE = "varscale"
 """Ray namespace of the actors, whatever namespace a driver is in."""
@@ -100,8 +100,10 @@ def recording(name: str, uri: str, experiment: str, artifact_root: str | None) -
         uri, experiment, artifact_root: as :class:`tracking.Recorder` takes them.
 
     Raises:
-        EnvironmentalError: another process of this cluster records under the name.
+        EnvironmentalError: another process of this cluster records under the name; as :func:`tracking.check_writable`.
+        UserError: as :func:`tracking.check_writable`.
     """
+    check_writable(uri, experiment)  # an actor's error would come with its traceback
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "scheduling_strategy": here}
     try:

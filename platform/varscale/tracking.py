@@ -10,12 +10,16 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lawfit.errors import RecordError, TrackingError
 from lawfit.records import schema
+from lawfit.records.addresses import DATABASES, kind, shown
+from varscale.errors import EnvironmentalError, UserError
 from varscale.locations import Location
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -56,13 +60,70 @@ def _new_client(uri: str) -> Any:
 
 
 def find_study(uri: str, experiment: str, study_key: str) -> str | None:
-    """Id of the parent run with this key, if there is one. Makes no database where there is none."""
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+    """Id of the parent run with this key, if there is one. Reads only.
+
+    Raises:
+        UserError: the experiment was deleted, or this is no place of records.
+        EnvironmentalError: MLflow does not answer.
+    """
+    if _is_new(uri):
         return None
-    client = _new_client(uri)
-    found = client.get_experiment_by_name(experiment)
-    runs = client.search_runs([found.experiment_id], _study_query(study_key)) if found else []
+    from lawfit.records.mlflow_store import Store
+
+    with _our_errors(experiment):
+        store = Store(uri)
+        found = None if store.is_empty() else store.find_experiment(experiment)
+        runs = store.search(found, _study_query(study_key)) if found else []
     return runs[0].info.run_id if runs else None
+
+
+def check_writable(uri: str, experiment: str) -> None:
+    """Refuse, before anything is written, a place that MLflow would change for good or not write to.
+
+    Raises:
+        UserError: a database of another version's schema, which MLflow would migrate; a deleted experiment.
+        EnvironmentalError: MLflow does not answer.
+    """
+    if _is_new(uri):
+        return
+    from lawfit.records.mlflow_store import Store
+
+    with _our_errors(experiment):
+        store = Store(uri)
+        if store.is_empty():
+            return
+        store.find_experiment(experiment)
+        found = store.schema()
+    if kind(uri) in DATABASES and found != (wanted := _schema_of_client()):
+        import mlflow
+
+        raise UserError(
+            f"tracking URI {shown(uri)!r}: its database has MLflow's schema {found}; the installed MLflow"
+            f" {mlflow.__version__} writes {wanted} and would migrate it for good: 'mlflow db upgrade' a copy, or name"
+            " another with --set tracking.uri=…"
+        )
+
+
+@contextmanager
+def _our_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except RecordError as error:
+        raise UserError(f"study {name}: {error}") from error
+    except TrackingError as error:
+        raise EnvironmentalError(f"study {name}: {error}") from error
+
+
+def _is_new(uri: str) -> bool:
+    """Whether MLflow would make the database: there is no file yet."""
+    path = Path(uri.removeprefix(SQLITE))
+    return uri.startswith(SQLITE) and (not path.is_file() or not path.stat().st_size)
+
+
+def _schema_of_client() -> str:
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    return str(_get_latest_schema_revision())
 
 
 def _study_query(study_key: str) -> str:
@@ -81,9 +142,13 @@ class Recorder:
         uri: MLflow tracking URI.
         experiment: its name: the study's, or the tokenizer's.
         artifact_root: where artifacts go if the experiment is new; a tracking server's own place if None.
+
+    Raises:
+        UserError, EnvironmentalError: as :func:`check_writable`.
     """
 
     def __init__(self, uri: str, experiment: str, artifact_root: str | None) -> None:
+        check_writable(uri, experiment)
         self._client = _new_client(uri)
         found = self._client.get_experiment_by_name(experiment)
         self._experiment = (
@@ -108,7 +173,9 @@ class Recorder:
         """Id of the parent run with this key, or with the one that it had before: that run, reopened, or a new one."""
         found = self._find(_study_query(study_key)) or self._find(_study_query(former_key))
         tags = {schema.TAG_KIND: schema.KIND_STUDY, schema.TAG_STUDY_KEY: study_key, **tags}
-        return self._open(found, name, params, tags)
+        run_id = self._open(found, name, params, tags)
+        self._known[run_id] = dict.fromkeys(found.data.metrics, 0) if found else {}  # all are of step 0
+        return run_id
 
     def open_run(self, kind: str, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
         """Id of a new run of another kind."""

@@ -13,7 +13,7 @@ from varscale.spec.files import load_study
 from varscale.study.grid import cell_params
 from varscale.study.paths import StudyPaths
 from varscale.study.report import write_study_report
-from varscale.study.run import check_enough_for_a_law
+from varscale.study.run import _shareable, check_enough_for_a_law
 
 INPUTS = Inputs(9, 128, 8, (1, 2, 4, 8), "t")
 MANIFEST = TokenManifest(
@@ -37,6 +37,16 @@ def test_a_cell_records_all_that_lawfit_reads(root: Path) -> None:
         assert params[schema.SAMPLES_IMAGES] == study.evaluation.images
         assert params[schema.OPTIMIZER_BASE_LR] == study.optimizer.peak_lr
     assert {depth for depth, params in records.items() if params[schema.OPTIMIZER_SCHEDULE] == "cos"} == {2}
+
+
+def test_records_and_screens_have_no_password(root: Path) -> None:
+    uri = "postgresql://me:s3cret@host:5432/db?password=s3cret&sslmode=require"
+    study = load_study(root / "studies" / "quickstart.yaml", [f"tracking.uri={uri}"])
+    paths = StudyPaths.of(study, make_store=False)
+    assert paths.tracking_uri == uri
+    assert _shareable(study, paths)["tracking"] == {"uri": paths.records}
+    assert paths.records == "postgresql://host:5432/db?sslmode=require"
+    assert "s3cret" not in repr(_shareable(study, paths))
 
 
 def test_too_few_sizes_left_by_failures_end_in_one_line() -> None:

@@ -50,6 +50,14 @@ def test_status_needs_neither_images_nor_torch(root: Path, overrides: list[str])
     assert done.stderr == "\n"
 
 
+def test_status_leaves_the_records_as_they_are(root: Path, tmp_path: Path, overrides: list[str]) -> None:
+    before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in tmp_path.rglob("*") if file.is_file()}
+    study = load_study(root / "studies" / "quickstart.yaml", overrides)
+    assert "d1-s0" in status_table(study, StudyPaths.of(study, make_store=False))
+    after = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in tmp_path.rglob("*") if file.is_file()}
+    assert after == before
+
+
 def test_a_study_is_known_by_what_decides_its_records(root: Path, overrides: list[str]) -> None:
     def parent(*more: str) -> str:
         study = load_study(root / "studies" / "quickstart.yaml", [*overrides, *more])

@@ -33,6 +33,7 @@ from lawfit.fitting.fitting import fit
 from lawfit.forms.catalogue import simple
 from lawfit.intervals.covariance import too_few_runs
 from lawfit.intervals.flags import poor_fit
+from lawfit.records.comparability import compute_flags
 from lawfit.records.expressions import evaluate
 from lawfit.records.metric_kinds import direction
 from lawfit.records.table import points
@@ -196,7 +197,7 @@ def frontier(
     others = {role: text for role, text in named.items() if text in records or n or d}
     found = find_frontier(records, x=x, y=y, run=run, method=method, others=others)
     law = fit(found.x, found.y, simple(), independent=len(set(found.run)))
-    warnings = []
+    warnings = [*records.attrs.get("flags", ()), *compute_flags(records, x=x, run=run, **others)]
     values: dict[str, Any] = {
         "method": method, "points": found.frame().to_dict("records"), "law": law.to_json(), "level": level,
         "alternatives": {

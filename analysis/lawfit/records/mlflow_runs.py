@@ -14,7 +14,9 @@ import pandas as pd
 
 from lawfit.errors import RecordError
 from lawfit.records import schema
+from lawfit.records.addresses import shown
 from lawfit.records.mlflow_store import Store
+from lawfit.records.steps import last_values, step_notes
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -42,7 +44,7 @@ def read_runs(uri: str, experiment: str, parent: str | None, query: str, curves:
     finished = [run for run in runs if _finished(run)]
     if not finished:
         chosen = f"the {len(runs)} runs found" + (f" by {query!r}" if query else "")
-        raise RecordError(f"{uri}#{experiment}: none of {chosen} is finished")
+        raise RecordError(f"{shown(uri)}#{experiment}: none of {chosen} is finished")
     frame = _runs_frame(finished, experiment)
     if curves:
         frame = _curves_frame(store, frame, sorted({name for run in finished for name in _metrics(run)}))
@@ -50,15 +52,6 @@ def read_runs(uri: str, experiment: str, parent: str | None, query: str, curves:
         frame["loss"] = frame[schema.VAL_LOSS]
     frame.attrs["left_out"] = tuple((str(run.info.run_name), run.info.status) for run in runs if not _finished(run))
     return frame
-
-
-def last_values(histories: pd.DataFrame) -> pd.DataFrame:
-    """One value per (run, metric, step) of `Store.histories`: a resumed run logs some steps again, the last counts."""
-    keys = [histories["run_id"].cat.codes, histories["metric"].cat.codes, histories["step"]]
-    table = np.stack([np.asarray(key, np.int64) for key in keys])
-    last = np.ones(len(histories), bool)
-    last[:-1] = (table[:, 1:] != table[:, :-1]).any(axis=0)
-    return histories[last]
 
 
 def _newest_study(store: Store, experiment_id: str) -> str | None:
@@ -72,7 +65,7 @@ def _finished(run: Run) -> bool:
 
 
 def _metrics(run: Run) -> dict[str, float]:
-    return {name: value for name, value in run.data.metrics.items() if not name.startswith(MACHINE)}
+    return {name: value for name, value in schema.figures(run).items() if not name.startswith(MACHINE)}
 
 
 def _runs_frame(runs: Sequence[Run], study: str) -> pd.DataFrame:
@@ -90,20 +83,29 @@ def _runs_frame(runs: Sequence[Run], study: str) -> pd.DataFrame:
 
 
 def _curves_frame(store: Store, runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    values = last_values(store.histories(list(runs["run_id"]), metrics))
+    histories = store.histories(list(runs["run_id"]), metrics)
+    values = last_values(histories)
     codes, steps = values["run_id"].cat.codes.to_numpy(), values["step"].to_numpy(np.int64)
     span = steps.max(initial=0) + 1
     places, row = np.unique(codes * span + steps, return_inverse=True)
-    frame = runs.drop(columns=list(metrics), errors="ignore").iloc[places // span].reset_index(drop=True)
+    by_step = [name for name in metrics if name not in _counted_once(values)]
+    frame = runs.drop(columns=by_step, errors="ignore").iloc[places // span].reset_index(drop=True)
     frame["step"] = places % span
-    for code, metric in enumerate(metrics):
+    for metric in by_step:
         column = np.full(len(frame), np.nan)
-        mine = values["metric"].cat.codes.to_numpy() == code
+        mine = values["metric"].cat.codes.to_numpy() == metrics.index(metric)
         column[row[mine]] = values["value"].to_numpy()[mine]
         frame[metric] = column
     last = frame.groupby("run_id")["step"].transform("max")
     end = frame.get("steps", last)
     frame["schedule_complete"] = frame["step"] >= end
-    if "tokens" in runs:
+    if "tokens" in runs and "tokens" not in by_step:  # a total, not what was seen so far
         frame["tokens"] = frame["tokens"] * frame["step"] / end
+    frame.attrs["flags"] = step_notes(histories, dict(zip(runs["run_id"], runs["run"], strict=True)))
     return frame
+
+
+def _counted_once(values: pd.DataFrame) -> set[str]:
+    """Which of size and tokens, recorded as metrics, have one value per run: then they are facts of the run."""
+    counts = values.groupby(["metric", "run_id"], observed=True).size()
+    return {name for name in ("n_params", "tokens") if name in counts.index and counts[name].max() == 1}

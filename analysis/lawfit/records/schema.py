@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
+from lawfit.arrays import Array
 from lawfit.errors import RecordError
 
 if TYPE_CHECKING:
@@ -149,6 +152,20 @@ def settings(run: Run) -> dict[str, str]:
     """Params of a run, and what is kept of its attempt, by the names above."""
     tags = run.data.tags
     return run.data.params | {param.name: tags[param.name] for param in ATTEMPT if param.name in tags}
+
+
+LARGEST = 1e300
+"""Nothing that is measured is larger."""
+
+
+def as_logged(values: Array) -> Array:
+    """Values, with inf where a store has the largest float: MLflow's databases keep an infinite metric as that."""
+    return np.where(np.abs(values) > LARGEST, np.sign(values) * np.inf, values)
+
+
+def figures(run: Run) -> dict[str, float]:
+    """Latest value of each metric of a run."""
+    return {name: float(as_logged(np.array(value, float))) for name, value in run.data.metrics.items()}
 
 
 OPTIONAL_PARAMS = (

@@ -14,8 +14,9 @@ import pandas as pd
 
 from lawfit.errors import RecordError
 from lawfit.records import schema
-from lawfit.records.mlflow_runs import last_values
+from lawfit.records.addresses import shown
 from lawfit.records.mlflow_store import Store
+from lawfit.records.steps import last_values
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -68,7 +69,7 @@ def load_study(tracking_uri: str, study: str, parent_run_id: str | None = None) 
     runs = runs.sort_values(["depth", "seed", "run_name"], ignore_index=True)
     finished = runs[runs["state"] == schema.STATE_FINISHED]
     _check_one_source(study, finished)
-    return Study(study, parent, tracking_uri, runs, _curves(store, finished))
+    return Study(study, parent, shown(tracking_uri), runs, _curves(store, finished))
 
 
 def _parent_run_id(store: Store, experiment_id: str, study: str, wanted: str | None) -> str:
@@ -77,7 +78,7 @@ def _parent_run_id(store: Store, experiment_id: str, study: str, wanted: str | N
     if not ids:
         raise RecordError(
             f"study {study!r} has no parent run tagged {schema.TAG_KIND}={schema.KIND_STUDY}: varscale did not record "
-            f"it; for other runs ask fit, frontier or isoflop of {store.uri}#{study}"
+            f"it; for other runs ask fit, frontier or isoflop of {shown(store.uri)}#{study}"
         )
     if wanted is not None and wanted not in ids:
         raise RecordError(f"study {study!r} has no parent run {wanted!r}: there are {', '.join(ids)}")
@@ -90,7 +91,7 @@ def _row(run: Run) -> dict[str, Any]:
     row["run_key"] = tags.get(schema.TAG_RUN_KEY)
     for param in (*schema.PARAMS, *schema.ATTEMPT, *schema.OPTIONAL_PARAMS):
         row[param.column] = _param(run, param, required=param in schema.PARAMS and state == schema.STATE_FINISHED)
-    metrics = run.data.metrics
+    metrics = schema.figures(run)
     if state == schema.STATE_FINISHED:
         if row["run_key"] is None:
             raise RecordError(f"run {name!r} has no tag {schema.TAG_RUN_KEY!r}")

@@ -16,7 +16,8 @@ import pandas as pd
 
 from lawfit.arrays import Array
 from lawfit.errors import RecordError
-from lawfit.records import mlflow_runs
+from lawfit.records import mlflow_runs, schema
+from lawfit.records.addresses import shown
 from lawfit.records.delimited import COMPRESSED, DECIMAL_COMMA, DELIMITED, kind_of, read_delimited
 from lawfit.records.expressions import evaluate, matching, quoted, unknown_column
 from lawfit.records.units import check_units
@@ -25,6 +26,8 @@ READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     **dict.fromkeys(DELIMITED, read_delimited), ".parquet": pd.read_parquet
 }  # fmt: skip
 KINDS = ".csv, .tsv (also .gz) or .parquet"
+ID_SHOWN = 8
+"""Characters of a run's id beside its name, where others share it."""
 
 
 def load(
@@ -49,7 +52,8 @@ def load(
     Canonical columns, where the source has them: n_params, tokens, flops (FLOPs of the training, see
     `flop_conventions`), loss (nats per token), fid, seed, run (name), run_id, study, step, schedule_complete (whether a
     row is the end of its schedule); all other columns keep their name. `frame.attrs` has "source" and, for
-    MLflow, "left_out": (run, state) of the runs that did not finish; of text, "notes": what its reading assumed.
+    MLflow, "left_out": (run, state) of the runs that did not finish; of text, "notes": what its reading assumed;
+    of curves, "flags": steps that are no count of training.
 
     Raises RecordError for a missing file, column or run, a number in the wrong unit, a run recorded twice;
     TrackingError when MLflow does not answer.
@@ -60,15 +64,34 @@ def load(
         frame, name = _read_table(path), str(source)
     else:
         uri, experiment = address(str(source), tracking_uri)
-        frame, name = mlflow_runs.read_runs(uri, experiment, parent, query, curves), f"{uri}#{experiment}"
+        frame, name = mlflow_runs.read_runs(uri, experiment, parent, query, curves), f"{shown(uri)}#{experiment}"
     attributes = {**frame.attrs, "source": name}
+    frame = _as_logged(frame)
     if where is not None:
         frame = matching(frame, where)
+    frame = told_apart(frame)
     frame = frame.assign(**{key: evaluate(frame, text) for key, text in (columns or {}).items()})
     check_units(frame, [key for key in frame if key not in (columns or {})])
     _check_repeats(frame)
     frame.attrs = attributes
     return frame
+
+
+def _as_logged(frame: pd.DataFrame) -> pd.DataFrame:
+    numbers = frame.select_dtypes("floating")
+    infinite = numbers.columns[(numbers.abs() > schema.LARGEST).any()]
+    return frame.assign(**{name: schema.as_logged(frame[name].to_numpy(float)) for name in infinite})
+
+
+def told_apart(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with run names that tell runs apart: what a run is, its `run_id` says, and several may share a name."""
+    if not {"run", "run_id"} <= set(frame):
+        return frame
+    named = frame["run"].notna() & (frame["run"].astype(str) != "")
+    shared = frame.groupby("run")["run_id"].transform("nunique") > 1
+    whole = frame["run_id"].astype(str)
+    names = frame["run"].astype(object).where(~shared, frame["run"].astype(str) + " (" + whole.str[:ID_SHOWN] + ")")
+    return frame.assign(run=names.where(named, whole)) if shared.any() or not named.all() else frame
 
 
 def points(frame: pd.DataFrame, **roles: str) -> pd.DataFrame:
@@ -99,7 +122,7 @@ def load_table(source: str | Path | pd.DataFrame, columns: Sequence[str]) -> pd.
 def _positive(values: pd.Series, name: str, recorded: bool) -> Array:
     """values as floats. recorded: `name` is a column, not an expression."""
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(float, na_value=np.nan)
-    bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers > 0)))
+    bad = np.flatnonzero(~((numbers > 0) & (numbers <= schema.LARGEST)))
     if bad.size:
         found, kept = values.tolist()[bad[0]], quoted(name) if recorded else name
         if isinstance(found, str) and DECIMAL_COMMA.fullmatch(found):
@@ -107,9 +130,10 @@ def _positive(values: pd.Series, name: str, recorded: bool) -> Array:
                 f"row {values.index[bad[0]]}, column {name!r}: {found!r} holds a comma: write numbers with a decimal "
                 "point and thousands together"
             )
+        hint = f"0 < {kept} < {schema.LARGEST:g}" if (numbers[bad] > 0).any() else f"{kept} > 0"
         raise RecordError(
             f"row {values.index[bad[0]]}, column {name!r}: {found!r} is not a positive, finite number"
-            f" ({bad.size} such row{'s' if bad.size > 1 else ''}; leave them out with a filter such as '{kept} > 0')"
+            f" ({bad.size} such row{'s' if bad.size > 1 else ''}; leave them out with a filter such as '{hint}')"
         )
     return numbers
 

@@ -82,7 +82,7 @@ def _check_tokens(name: str, values: pd.Series) -> None:
 
 
 def _check_loss(name: str, values: pd.Series) -> None:
-    high = values[values > LARGEST_LOSS]
+    high = values[(values > LARGEST_LOSS) & np.isfinite(values)]
     if len(high):
         written = quoted(name)
         raise RecordError(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lawfit.records.addresses import shown
 from varscale.data.cache import cache_folder
 from varscale.errors import EnvironmentalError, UserError
 from varscale.identity import digest
@@ -56,6 +57,11 @@ class StudyPaths:
         artifacts = store / "artifacts" / study.name
         root = artifacts.local.as_uri() if artifacts.local else str(artifacts)
         return StudyPaths(store, study.name, uri, None if served else root)
+
+    @property
+    def records(self) -> str:
+        """The tracking URI without its user and password, for screens and records."""
+        return shown(self.tracking_uri)
 
     @contextmanager
     def locked(self, part: str = "") -> Iterator[None]:

@@ -59,7 +59,7 @@ def plan_table(study: Study, paths: StudyPaths) -> str:
             f"every step encodes its crops anew: {encoding / 1e9:.3g} GFLOP an image, {share:.0%} on top of these"
             " FLOPs; the times have it"
         )
-    lines.append(f"store: {paths.store}    records: {paths.tracking_uri}")
+    lines.append(f"store: {paths.store}    records: {paths.records}")
     return "\n".join(lines)
 
 

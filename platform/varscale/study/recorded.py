@@ -27,7 +27,8 @@ def recorded_parent(study: Study, paths: StudyPaths) -> str:
     """MLflow run of the study as its file stands.
 
     Raises:
-        UserError: it has none.
+        UserError: it has none, or its experiment was deleted.
+        EnvironmentalError: MLflow does not answer.
     """
     key = _noted(paths).get(_wording(study))
     if key is None:
@@ -35,7 +36,7 @@ def recorded_parent(study: Study, paths: StudyPaths) -> str:
         raise UserError(f"{nothing}; run it, which makes nothing twice")
     parent = find_study(paths.tracking_uri, study.name, key)
     if parent is None:
-        raise UserError(f"study {study.name}: no records of it as it stands in {paths.tracking_uri}; run it first")
+        raise UserError(f"study {study.name}: no records of it as it stands in {paths.records}; run it first")
     return parent
 
 

@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import yaml
 
@@ -28,6 +29,7 @@ from varscale.study.paths import StudyPaths
 from varscale.study.placement import check_fit, cluster_resources
 from varscale.study.recorded import note_key
 from varscale.study.report import write_study_report
+from varscale.tracking import check_writable
 from varscale.train.cell.worker import CellJob
 
 
@@ -103,6 +105,7 @@ def run_study(study: Study, paths: StudyPaths, git_commit: str, timing: Timing) 
     """Run a study to its report. Ray must be initialised; raises as :func:`prepare`, :func:`check_enough_for_a_law`."""
     if len(study.sizes.depths) < MIN_DISTINCT_X:
         raise UserError(f"sizes.depths: {list(study.sizes.depths)}; a law needs at least {MIN_DISTINCT_X} sizes")
+    check_writable(paths.tracking_uri, study.name)  # before hours of work, not after
     ready = prepare(study, paths, git_commit, timing)
     with recording(paths.recorder(), paths.tracking_uri, study.name, paths.artifact_root) as records:
         parent, failed = _train_missing(study, paths, ready, git_commit, records)
@@ -161,9 +164,15 @@ def _open_parent(records: Records, study: Study, paths: StudyPaths, ready: Prepa
     records.log(parent, 0, {schema.OF_TOKENIZER + key: value for key, value in quality.items()})
     with tempfile.TemporaryDirectory() as folder:
         resolved = Location.of(folder) / "study.yaml"
-        resolved.write_bytes(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False).encode())
+        resolved.write_bytes(yaml.safe_dump(_shareable(study, paths), sort_keys=False).encode())
         records.log_files(parent, [resolved, ready.tokens / schema.RECONSTRUCTIONS_FILE])
     return parent
+
+
+def _shareable(study: Study, paths: StudyPaths) -> dict[str, Any]:
+    """The specification, its tracking URI without user and password."""
+    tracking = {"uri": study.tracking.uri and paths.records}
+    return study.model_dump(mode="json") | {"tracking": tracking}
 
 
 def _cell_job(

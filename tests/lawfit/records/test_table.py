@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from lawfit.errors import RecordError, TrackingError
-from lawfit.records import mlflow_store, schema
+from lawfit.records import mlflow_client, schema
 from lawfit.records.mlflow_store import Store
 from lawfit.records.table import load, load_table, points
 
@@ -203,11 +203,11 @@ def server(foreign: str) -> Iterator[str]:
     thread.join()
 
 
-@pytest.mark.parametrize("points", [mlflow_store.BULK_POINTS, 5, 4, 2])
+@pytest.mark.parametrize("points", [mlflow_client.BULK_POINTS, 5, 4, 2])
 def test_a_server_gives_what_its_database_gives_even_when_answers_are_cut(
     foreign: str, server: str, monkeypatch: pytest.MonkeyPatch, points: int
 ) -> None:
-    monkeypatch.setattr(mlflow_store, "BULK_POINTS", points)
+    monkeypatch.setattr(mlflow_client, "BULK_POINTS", points)
     pd.testing.assert_frame_equal(load(f"{server}#other", curves=True), load(foreign, curves=True))
 
 
