@@ -48,33 +48,34 @@ def schedule_flags(frame: pd.DataFrame) -> list[str]:
 
 
 def compute_flags(frame: pd.DataFrame, *, x: str, run: str, n: str | None = None, d: str | None = None) -> list[str]:
-    """One sentence for curves along which C/(6ND) changes: C, or D, is then no running total of that run.
+    """One sentence for runs of several sizes, which are several under one name, and one for those along which C/(6ND)
+    changes: C, or D, is then no running total of the run.
 
-    x, n, d: columns or expressions of compute, size and tokens; without n or d nothing is said. Raises RecordError for
-    a run of several sizes, which is several runs under one name.
+    x, n, d: columns or expressions of compute, size and tokens; without n or d nothing is said.
     """
     if n is None or d is None:
         return []
     columns = points(frame, x=x, n=n, d=d, run=run)
-    sizes = columns.groupby("run")["n"].agg(["min", "max"])
-    several = sizes[sizes["max"] > sizes["min"]]
-    if len(several):
-        low, high = several.iloc[0]
-        raise RecordError(
-            f"run {several.index[0]!r} has {n} from {low:g} to {high:g}: several runs share a name; give a column that"
-            " tells them apart as the run"
-        )
     begun = columns["d"] >= BEGUN * columns.groupby("run")["d"].transform("max")
-    ratio = (columns["x"] / (6 * columns["n"] * columns["d"]))[begun].groupby(columns["run"]).agg(["min", "max"])
-    moving = ratio[ratio["max"] > (1 + SLACK) * ratio["min"]]
-    if moving.empty:
-        return []
-    low, high = moving.iloc[0]
+    ratio = columns["x"] / (6 * columns["n"] * columns["d"])
+    sizes, ratios = (
+        values.groupby(columns["run"]).agg(["min", "max"]) for values in (columns["n"], ratio[begun])
+    )  # fmt: skip
+    several = sizes[sizes["max"] > sizes["min"]]
+    moving = ratios[ratios["max"] > (1 + SLACK) * ratios["min"]].drop(several.index, errors="ignore")
     return [
-        f"{x}/(6·{n}·{d}) goes from {low:.3g} to {high:.3g} along run {moving.index[0]!r}"
-        + (f" and changes along {len(moving) - 1} more" if len(moving) > 1 else "")
-        + f": {x} or {d} is no running total of the run, and N*(C), D*(C) are not to be trusted"
+        *_ranges(several, n, "several runs share a name and count as one; name a column that tells them apart"),
+        *_ranges(moving, f"{x}/(6·{n}·{d})", f"{x} or {d} is no running total of the run: N*(C), D*(C) are wrong"),
     ]
+
+
+def _ranges(runs: pd.DataFrame, what: str, so: str) -> list[str]:
+    """A sentence on the first of the runs, by their lowest and highest value; none for none."""
+    if runs.empty:
+        return []
+    low, high = runs.iloc[0]
+    more = f" and changes along {len(runs) - 1} more" if len(runs) > 1 else ""
+    return [f"{what} goes from {low:.3g} to {high:.3g} along run {runs.index[0]!r}{more}: {so}"]
 
 
 def check_sampling(frame: pd.DataFrame, metric: str) -> None:

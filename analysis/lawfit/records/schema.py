@@ -160,7 +160,7 @@ LARGEST = 1e300
 
 def as_logged(values: Array) -> Array:
     """Values, with inf where a store has the largest float: MLflow's databases keep an infinite metric as that."""
-    return np.where(np.abs(values) > LARGEST, np.sign(values) * np.inf, values)
+    return np.where(np.abs(values) > LARGEST, np.copysign(np.inf, values), values)
 
 
 def figures(run: Run) -> dict[str, float]:
