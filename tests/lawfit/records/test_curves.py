@@ -114,7 +114,9 @@ def test_runs_of_one_name_stay_apart(project: Project) -> None:
 
 
 def test_several_sizes_under_one_name_of_a_table_are_said(project: Project) -> None:
-    table = project.curves("unique").drop(columns="run_id").assign(run="train")
+    for size in (SIZES[0], SIZES[-1]):
+        project.run("table", "r", size, curve(size))
+    table = project.curves("table").drop(columns="run_id").assign(run="train")
     (flag,) = compute_flags(table, x="flops", run="run", n="n_params", d="tokens")
     assert flag.startswith("n_params goes from 1e+06 to 1e+08 along run 'train': several runs share a name")
 
