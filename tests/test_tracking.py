@@ -130,6 +130,31 @@ def test_only_finished_cells_count_as_finished(uri: str, tmp_path: Path) -> None
     assert [writer.finished_cell(parent, key) for key in "abcd"] == [True, False, False, False]
 
 
+def test_interrupted_runs_say_so_and_go_on_as_the_same(uri: str, tmp_path: Path) -> None:
+    writer = recorder(uri, tmp_path)
+    parent = writer.open_study("key", "study/x", {}, {})
+    done, open_cell = (writer.open_cell(parent, name, name, {}, {}) for name in ("d1-s0", "d2-s0"))
+    writer.close(done, schema.STATE_FINISHED)
+    assert writer.finished() == 1
+    writer.log(open_cell, 5, {"train/loss": 1.0})
+    writer.interrupt()
+    client = mlflow.MlflowClient(uri)
+    for run_id, state, status in (
+        (parent, schema.STATE_INTERRUPTED, "KILLED"),
+        (open_cell, schema.STATE_INTERRUPTED, "KILLED"),
+        (done, schema.STATE_FINISHED, "FINISHED"),
+    ):
+        run = client.get_run(run_id)
+        assert (run.data.tags.get(schema.TAG_STATE), run.info.status) == (state, status)
+    assert client.get_run(open_cell).data.metrics == {"train/loss": 1.0}
+    with pytest.raises(RuntimeError, match="d3-s0: the work was interrupted"):
+        writer.open_cell(parent, "d3-s0", "d3-s0", {}, {})
+    again = recorder(uri, tmp_path)
+    assert again.open_study("key", "study/x", {}, {}) == parent
+    assert again.open_cell(parent, "d2-s0", "d2-s0", {}, {}) == open_cell
+    assert client.get_run(open_cell).info.status == "RUNNING"
+
+
 def test_many_metrics_and_files_arrive(uri: str, tmp_path: Path) -> None:
     writer = recorder(uri, tmp_path)
     run = writer.open_cell(writer.open_study("key", "study/x", {}, {}), "cell-key", "probe", {}, {})

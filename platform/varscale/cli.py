@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from varscale.errors import EnvironmentalError, UserError
+from varscale.interruption import interruptible, stage
 from varscale.logs import log_to_user
 
 app = typer.Typer(
@@ -250,7 +251,7 @@ def run(study_file: StudyFile, overrides: Overrides = None) -> None:
     from varscale.ray_session import connected
     from varscale.study.run import run_study
 
-    with paths.locked(), connected(_debug()):
+    with stage(f"study {study.name}", timing.standing), paths.locked(), connected(_debug()):
         timing.ended("start Ray")
         outcome = run_study(study, paths, _git_commit(), timing)
     timing.ended("stop Ray")
@@ -411,7 +412,7 @@ def main(command: Callable[..., Any] = app) -> None:
     log_to_user()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        sys.exit(command(arguments, standalone_mode=False))
+        sys.exit(interruptible(lambda: command(arguments, standalone_mode=False), hush=not _debug()))
     except TyperException as mistyped:  # an unknown option, a value out of range; the help where nothing was given
         message = mistyped.format_message()
         print(message if "\n" in message else f"varscale: {message} (--help lists what is allowed)", file=sys.stderr)

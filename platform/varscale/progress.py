@@ -38,6 +38,10 @@ class Progress:
             self._printed = now
             self._print(now, note)
 
+    def standing(self) -> str:
+        """How much is done, of how much."""
+        return f"{self.done:,} of {self.total:,} {self.unit}"
+
     def close(self) -> None:
         """Print the final line."""
         self._print(time.monotonic(), "")

@@ -6,13 +6,17 @@ import logging
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from varscale.errors import EnvironmentalError
+from varscale.interruption import end_children, on_interrupt
 from varscale.logs import WORKER_SETUP
 
 SETTINGS = {
@@ -42,33 +46,50 @@ def connected(debug: bool = False) -> Iterator[None]:
 
     logging.getLogger("ray").setLevel(logging.INFO if debug else logging.ERROR)
     common = {"log_to_driver": debug, "logging_level": logging.INFO if debug else logging.ERROR}
-    scratch = None if address else _scratch_folder()
+    where: AbstractContextManager[dict[str, Any]]
+    where = nullcontext({"address": address, "runtime_env": _runtime(settings)}) if address else _private(settings)
+    with where as options:
+        try:
+            ray.init(**options, **common)
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise EnvironmentalError(f"Ray at {address or 'this machine'}: {error}") from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _private(settings: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Options of ``ray.init`` for a Ray of this process's own, and a scratch folder while the block runs.
+
+    Its processes are in groups of their own: what a terminal or ``timeout`` sends to this process's group reaches this
+    one alone, which ends them when its records are closed.
+    """
+    from ray._private import services
+
+    services.ConsolePopen = partial(subprocess.Popen, process_group=0)
+    scratch, port = _scratch_folder(), _free_port()
+    # Trainers ask the state API about their controller; without this address they search for a cluster, and every
+    # tear-down waits 12 s for it.
+    env = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}", **settings, **_package_path()}
+    env["TMPDIR"] = os.environ.get("TMPDIR", str(scratch))  # so that half a checkpoint goes with the session
     try:
-        if scratch is None:
-            ray.init(address=address, runtime_env={"env_vars": settings, **WORKER_SETUP}, **common)
-        else:
-            port = _free_port()
-            # Trainers ask the state API about their controller; without this address they search for a cluster, and
-            # every tear-down waits 12 s for it.
-            env = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}", **settings, **_package_path()}
-            ray.init(
-                address="local",
-                _temp_dir=str(scratch),
-                dashboard_host="127.0.0.1",
-                dashboard_port=port,
-                runtime_env={"env_vars": env, **WORKER_SETUP},
-                **common,
-            )
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
-        raise EnvironmentalError(f"Ray at {address or 'this machine'}: {error}") from error
-    try:
-        yield
+        with on_interrupt(partial(_end_session, scratch)):
+            dashboard = {"dashboard_host": "127.0.0.1", "dashboard_port": port}
+            yield {"address": "local", "runtime_env": _runtime(env), "_temp_dir": str(scratch), **dashboard}
     finally:
-        ray.shutdown()
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _end_session(scratch: Path) -> None:
+    """Nothing of an interrupted private Ray is worth an orderly end: its workers may wait for each other."""
+    end_children()
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _runtime(env: dict[str, str]) -> dict[str, Any]:
+    return {"env_vars": env, **WORKER_SETUP}
 
 
 def _scratch_folder() -> Path:

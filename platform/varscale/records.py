@@ -13,6 +13,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from varscale.errors import EnvironmentalError
+from varscale.interruption import on_interrupt
 from varscale.logs import LOGGER
 from varscale.tracking import Recorder, check_writable
 
@@ -67,6 +68,8 @@ class Records:
     log_files = _asks(Recorder.log_files)
     close = _asks(Recorder.close)
     fail = _asks(Recorder.fail)
+    interrupt = _asks(Recorder.interrupt)
+    finished = _asks(Recorder.finished)
     failures = _asks(Recorder.failures)
     progress = _asks(Recorder.progress)
     notices = _asks(Recorder.notices)
@@ -95,6 +98,8 @@ def report_warnings(records: Records, run_id: str) -> None:
 def recording(name: str, uri: str, experiment: str, artifact_root: str | None) -> Iterator[Records]:
     """A Recorder for the length of the block, an actor beside this process, which reads what it writes.
 
+    If the block is interrupted, runs that are open then end as interrupted.
+
     Args:
         name: under which other processes of the cluster find the actor.
         uri, experiment, artifact_root: as :class:`tracking.Recorder` takes them.
@@ -111,8 +116,9 @@ def recording(name: str, uri: str, experiment: str, artifact_root: str | None) -
     except ValueError as error:
         raise EnvironmentalError(f"{name}: another run on this cluster writes these records; wait for it") from error
     records = Records(actor)
-    try:
-        yield records
-    finally:
-        records.flush()
-        ray.kill(actor)
+    with on_interrupt(records.interrupt):
+        try:
+            yield records
+        finally:
+            records.flush()
+            ray.kill(actor)

@@ -28,6 +28,8 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 FLUSH_INTERVAL_S = 5.0
 SQLITE = "sqlite:///"
+ENDED = {schema.STATE_FINISHED: "FINISHED", schema.STATE_FAILED: "FAILED", schema.STATE_INTERRUPTED: "KILLED"}
+"""MLflow's status of a run that ended in a state."""
 BATCH_LIMIT = 1000
 """MLflow's limit of metrics per call."""
 
@@ -163,6 +165,9 @@ class Recorder:
         """By run and metric: the step up to which there is nothing to add."""
         self._progress: dict[str, RunProgress] = {}
         self._names: dict[str, str] = {}
+        self._open_runs: set[str] = set()
+        self._interrupted = False
+        self._finished = 0
         self._failures: dict[str, str] = {}
         self._notices: list[str] = []
         self._noticed: set[str] = set()
@@ -287,17 +292,29 @@ class Recorder:
         self._client.set_tag(run_id, key, value)
 
     def close(self, run_id: str, state: str) -> None:
-        """End a run in a state of ``lawfit.records.schema.STATES``."""
+        """End a run in a state of :data:`ENDED`."""
         self.flush()
         self._client.set_tag(run_id, schema.TAG_STATE, state)
-        self._client.set_terminated(run_id, "FINISHED" if state == schema.STATE_FINISHED else "FAILED")
-        self._names.pop(run_id, None)
+        self._client.set_terminated(run_id, ENDED[state])
+        self._open_runs.discard(run_id)
+        if self._names.pop(run_id, None) and state == schema.STATE_FINISHED:
+            self._finished += 1
+
+    def interrupt(self) -> None:
+        """End all open runs as interrupted, and open no other."""
+        self._interrupted = True
+        for run_id in tuple(self._open_runs):
+            self.close(run_id, schema.STATE_INTERRUPTED)
 
     def fail(self, run_id: str, reason: str) -> None:
         """End a cell's run as failed, with the reason."""
         self._failures[self._names[run_id]] = reason
         self._client.set_tag(run_id, schema.TAG_REASON, reason)
         self.close(run_id, schema.STATE_FAILED)
+
+    def finished(self) -> int:
+        """Number of cells that finished since this recorder began."""
+        return self._finished
 
     def failures(self) -> dict[str, str]:
         """Reasons of the cells that failed since this recorder began, by name."""
@@ -341,6 +358,8 @@ class Recorder:
     def _open(self, found: Any, name: str, params: dict[str, Any], tags: dict[str, str]) -> str:
         from mlflow.entities import Param, RunTag
 
+        if self._interrupted:
+            raise RuntimeError(f"{name}: the work was interrupted")
         if found is None:
             found = self._client.create_run(self._experiment, run_name=name)
             self._client.log_batch(found.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
@@ -349,4 +368,5 @@ class Recorder:
             if schema.TAG_REASON in found.data.tags:
                 self._client.delete_tag(found.info.run_id, schema.TAG_REASON)
         self._client.log_batch(found.info.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        self._open_runs.add(found.info.run_id)
         return found.info.run_id

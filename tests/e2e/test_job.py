@@ -12,14 +12,17 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
+import psutil
 import pytest
 from small_study import ROOT, environment, small_run
 
 import lawfit
+from lawfit.records import schema
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,24 @@ class Head:
 
     address: str
     environment: dict[str, str]
+    pid: int
 
-    def submit(self, arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    def actors(self) -> set[str]:
+        """Names of the actors' processes: trials, workers, who writes the records."""
+        children = psutil.Process(self.pid).children(recursive=True)
+        commands = ("".join(process.cmdline()) for process in children if process.status() != psutil.STATUS_ZOMBIE)
+        ours = ("Recorder", "RayTrainWorker", "TrainController", "ImplicitFunc")
+        return {command for command in commands if any(name in command for name in ours)}
+
+    def submit(self, arguments: list[str], *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """``ray job submit`` as the README documents it."""
-        command = ["ray", "job", "submit", "--address", self.address, "--runtime-env", "cluster/runtime_env.yaml"]
+        command = ["submit", "--runtime-env", "cluster/runtime_env.yaml", *options]
+        return self.job(*command, "--", "python", "-m", "varscale", *arguments, **environment)
+
+    def job(self, verb: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """``ray job VERB`` on this head."""
         return subprocess.run(
-            [*command, "--", "python", "-m", "varscale", *arguments],
+            ["ray", "job", verb, "--address", self.address, *arguments],
             cwd=ROOT,
             env={**self.environment, **environment},
             capture_output=True,
@@ -87,7 +102,7 @@ def head() -> Iterator[Head]:
     )
     try:
         wait_until_up(f"http://127.0.0.1:{dashboard}", process)
-        yield Head(f"http://127.0.0.1:{dashboard}", env)
+        yield Head(f"http://127.0.0.1:{dashboard}", env, process.pid)
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # the head's own group; told to end, it takes half a minute after a job
         process.wait(timeout=60)
@@ -106,8 +121,36 @@ def test_a_relative_store_is_refused_in_a_job(head: Head) -> None:
     assert "store: '.varscale' is relative" in refused.stdout + refused.stderr
 
 
-def test_quickstart_runs_as_a_job(head: Head, tmp_path: Path) -> None:
-    done = head.submit(small_run(tmp_path, "budget.images=256"))
+def stop_at_its_first_checkpoint(head: Head, arguments: list[str], store: Path) -> float:
+    """Submit a job and stop it; return the seconds until none of its actors was left."""
+    submitted = head.submit(arguments, "--no-wait", "--submission-id=stopped")
+    assert submitted.returncode == 0, submitted.stderr
+    wait_for(lambda: list(store.glob("checkpoints/*/*/step_*")))
+    since = time.monotonic()
+    assert head.job("stop", "stopped").returncode == 0
+    wait_for(lambda: not head.actors())
+    return time.monotonic() - since
+
+
+def wait_for(there: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 240
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_stopped_job_is_interrupted_and_another_goes_on(head: Head, tmp_path: Path) -> None:
+    arguments = small_run(tmp_path)
+    assert stop_at_its_first_checkpoint(head, arguments, tmp_path) < 15
+    said = head.job("logs", "stopped").stdout
+    assert "interrupted in grid: " in said
+    assert "Traceback" not in said
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("emoji-quick").experiment_id])
+    states = {run.info.run_name.split("@")[0]: (run.data.tags[schema.TAG_STATE], run.info.status) for run in runs}
+    assert states["study/emoji-quick"] == (schema.STATE_INTERRUPTED, "KILLED")
+    assert set(states.values()) <= {states["study/emoji-quick"], (schema.STATE_FINISHED, "FINISHED")}
+    done = head.submit(arguments)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     assert f"report: {tmp_path}/reports/emoji-quick/report.html" in done.stdout
     records = lawfit.load_study(f"sqlite:///{tmp_path}/mlflow.db", "emoji-quick")

@@ -115,7 +115,9 @@ KIND_TOKENIZER = "tokenizer"
 STATE_RUNNING = "running"
 STATE_FINISHED = "finished"
 STATE_FAILED = "failed"
-STATES = (STATE_RUNNING, STATE_FINISHED, STATE_FAILED)
+STATE_INTERRUPTED = "interrupted"
+"""Stopped from outside, to go on later; a run that is neither closed nor at work still says running."""
+STATES = (STATE_RUNNING, STATE_FINISHED, STATE_FAILED, STATE_INTERRUPTED)
 
 
 @dataclass(frozen=True)

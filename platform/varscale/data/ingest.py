@@ -31,6 +31,7 @@ from varscale.data.schema import IMAGE_SCHEMA, MANIFEST, REJECTS, SPLITS, ImageM
 from varscale.data.sources import Source, open_source
 from varscale.errors import UserError
 from varscale.identity import Facts, facts, image_key
+from varscale.interruption import stage
 from varscale.locations import AnyPath, Location
 from varscale.progress import Progress, say
 from varscale.spec.marks import WHERE
@@ -223,9 +224,10 @@ def _make_missing(job: IngestJob, parts: list[ImagePart]) -> list[tuple[ImagePar
             raise _unusable(key, reason)
     done = sum(part.stop - part.start for part in parts if part.file in noted)
     progress = Progress("ingest", sum(part.stop - part.start for part in parts), "images", done)
-    for part, receipt in each(_make_shard, job, [part for part in parts if part.file not in noted]):
-        noted[part.file] = receipt
-        progress.advance(part.stop - part.start)
+    with stage(progress.title, progress.standing):
+        for part, receipt in each(_make_shard, job, [part for part in parts if part.file not in noted]):
+            noted[part.file] = receipt
+            progress.advance(part.stop - part.start)
     progress.close()
     return [(part, noted[part.file]) for part in parts]
 

@@ -29,6 +29,7 @@ from varscale.data.schema import (
 )
 from varscale.data.shard_opening import as_image_shard, check_labels, read_failure
 from varscale.errors import UserError
+from varscale.interruption import stage
 from varscale.locations import Location
 from varscale.progress import Progress, say
 
@@ -148,9 +149,10 @@ def _make_missing(job: TokeniseJob, assembly: Assembly, parts: list[TokenPart], 
     views = {part: 0 if part.file == ASSESSMENT else _view_count(job, part) for part in parts}
     total = sum(views.values())
     progress = Progress("tokens", total, "views", total - sum(views[part] for part in missing))
-    for part, receipt in _make_parts(job, assembly, missing, assess):
-        receipts[part.file] = receipt
-        progress.advance(views[part])
+    with stage(progress.title, progress.standing):
+        for part, receipt in _make_parts(job, assembly, missing, assess):
+            receipts[part.file] = receipt
+            progress.advance(views[part])
     progress.close()
     return receipts
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ray import tune
@@ -13,11 +14,13 @@ from ray import tune
 from lawfit.records import schema
 from varscale.data.schema import TokenManifest
 from varscale.evaluate.sample_metrics import SAMPLE_METRICS
+from varscale.interruption import stage
 from varscale.plan.cells import Cell
+from varscale.records import Records
 from varscale.spec.study import Study
 from varscale.study.paths import StudyPaths
 from varscale.study.placement import Wave, cluster_resources, waves
-from varscale.study.watch import GridState, Ticker
+from varscale.study.watch import GridState, Ticker, run_stands
 from varscale.train.cell.worker import CellJob, run_rank
 from varscale.train.launch import Workers, launch, ray_storage
 
@@ -35,8 +38,10 @@ class Grid:
     parent: str
     """MLflow run of the study."""
     git_commit: str
+    finished: int
+    """Cells that had finished before."""
     jobs: Mapping[str, CellJob]
-    """By cell name; their ``run_id`` is set when they start."""
+    """Of the others, by cell name; their ``run_id`` is set when they start."""
 
 
 def run_grid(grid: Grid) -> dict[str, str]:
@@ -46,10 +51,19 @@ def run_grid(grid: Grid) -> dict[str, str]:
     jobs = sorted(grid.jobs.values(), key=lambda job: -job.cell.flops)
     records = jobs[0].records
     failed: dict[str, str] = {}
-    with Ticker(records, GridState([job.cell for job in jobs], records).print):
+    state = GridState([job.cell for job in jobs], records)
+    with stage("grid", partial(_standing, grid, records)), Ticker(records, state.print):
         for wave in waves([job.cell for job in jobs], cluster_resources()):
             failed |= _run_wave(grid, wave)
     return failed | records.failures()
+
+
+def _standing(grid: Grid, records: Records) -> str:
+    """How many cells are finished, and where each that trains is."""
+    finished, total = grid.finished + records.finished(), grid.finished + len(grid.jobs)
+    open_cells = ((grid.jobs[name].cell, progress) for name, progress in records.progress().items())
+    stand = [run_stands(cell.name, cell.steps, at, grid.paths.cell_checkpoints(cell)) for cell, at in open_cells]
+    return ", ".join([f"{finished} of {total} cells finished", *stand])
 
 
 def _run_wave(grid: Grid, wave: Wave) -> dict[str, str]:
@@ -72,7 +86,7 @@ def _trial(config: dict[str, str], grid: Grid) -> None:
     job = grid.jobs[config["cell"]]
     cell, records = job.cell, job.records
     params = cell_params(cell, grid.study, grid.manifest)
-    checkpoints = grid.paths.checkpoints / cell.run_key[:16]
+    checkpoints = grid.paths.cell_checkpoints(cell)
     tags = {schema.TAG_GIT_COMMIT: grid.git_commit, schema.TAG_CHECKPOINT: str(checkpoints)}
     run_id = records.open_cell(grid.parent, cell.run_key, cell.name, params, tags)
     resources = cell.resources

@@ -107,6 +107,10 @@ class StudyPaths:
         """Ray Train's storage: one folder per run key, with ``step_…`` folders inside."""
         return self.store / "checkpoints" / self.study
 
+    def cell_checkpoints(self, cell: Cell) -> Location:
+        """Ray Train's storage for a cell."""
+        return self.checkpoints / cell.run_key[:16]
+
     def tokenizer_checkpoints(self, output: Location) -> Location:
         """Ray Train's storage for the training of a tokenizer whose weights go to ``output``."""
         return self.store / "checkpoints" / "tokenizers" / output.with_suffix("").name

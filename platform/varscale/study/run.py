@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import yaml
@@ -18,6 +19,7 @@ from varscale.errors import EnvironmentalError, UserError
 from varscale.evaluate.assessment import QUALITY
 from varscale.evaluate.sample import GRID_CLASSES
 from varscale.identity import former_study_key, study_key
+from varscale.interruption import on_interrupt, stage
 from varscale.locations import Location
 from varscale.plan.cells import Cell, Inputs, check_frontier, make_plan
 from varscale.progress import clock, say
@@ -45,6 +47,10 @@ class Timing:
         now = time.monotonic()
         self.stages[stage] = now - self._since
         self._since = now
+
+    def standing(self) -> str:
+        """The stages that are over."""
+        return f"after {', '.join(self.stages)}" if self.stages else "at its beginning"
 
     def table(self) -> str:
         """One line per stage."""
@@ -109,9 +115,11 @@ def run_study(study: Study, paths: StudyPaths, git_commit: str, timing: Timing) 
     ready = prepare(study, paths, git_commit, timing)
     with recording(paths.recorder(), paths.tracking_uri, study.name, paths.artifact_root) as records:
         parent, failed = _train_missing(study, paths, ready, git_commit, records)
-    timing.ended("grid")
-    check_enough_for_a_law(len(ready.cells), len(failed))
-    report = write_study_report(study, paths, parent)
+        timing.ended("grid")
+        check_enough_for_a_law(len(ready.cells), len(failed))
+        finished = f"{len(ready.cells) - len(failed)} of {len(ready.cells)} cells finished"
+        with stage("report", lambda: finished), on_interrupt(partial(records.close, parent, schema.STATE_INTERRUPTED)):
+            report = write_study_report(study, paths, parent)
     timing.ended("report")
     return Outcome(report, failed)
 
@@ -124,7 +132,7 @@ def _train_missing(
     missing = [cell for cell in ready.cells if not records.finished_cell(parent, cell.run_key)]
     say(f"grid: {len(ready.cells)} sizes, {len(ready.cells) - len(missing)} finished before, {len(missing)} to train")
     jobs = {cell.name: _cell_job(study, paths, cell, ready, git_commit, records) for cell in missing}
-    failed = run_grid(Grid(study, paths, ready.manifest, parent, git_commit, jobs))
+    failed = run_grid(Grid(study, paths, ready.manifest, parent, git_commit, len(ready.cells) - len(missing), jobs))
     for name, reason in failed.items():
         say(f"failed: {name}: {reason}")
     records.close(parent, schema.STATE_FAILED if failed else schema.STATE_FINISHED)

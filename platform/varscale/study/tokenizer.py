@@ -11,6 +11,7 @@ from varscale.data.loader import check_sides
 from varscale.data.manifests import ImageSet
 from varscale.errors import EnvironmentalError, UserError
 from varscale.identity import difference
+from varscale.interruption import stage
 from varscale.locations import Location
 from varscale.models.lpips import load_lpips
 from varscale.models.tokenizer_file import TokenizerFile
@@ -20,7 +21,7 @@ from varscale.records import Records, recording
 from varscale.spec.tokenizer import TokenizerStudy
 from varscale.study.paths import StudyPaths, absolute
 from varscale.study.placement import check_workers, cluster_resources, largest_node_cpus
-from varscale.study.watch import Ticker
+from varscale.study.watch import Ticker, run_stands
 from varscale.train.launch import Workers, launch
 from varscale.train.tokenizer.worker import TokenizerJob, run_tokenizer_rank
 
@@ -128,7 +129,8 @@ def _train(
         cache_bytes=study.data.cache_bytes,
     )
     workers = Workers(run.workers, run.cpus_per_worker, run.gpus_per_worker)
-    with Ticker(records, _Line(run, records).print):
+    line = _Line(run, records, folder)
+    with stage("tokenizer", line.standing), Ticker(records, line.print):
         failure = launch(run_tokenizer_rank, job, workers, study.checkpoints, folder)
     if failure:
         raise EnvironmentalError(f"tokenizer {run.name}: {failure}")
@@ -161,9 +163,14 @@ def _params(run: TokenizerRun) -> dict[str, Any]:
 class _Line:
     """The progress line: steps, rate, time left, latest loss and PSNR."""
 
-    def __init__(self, run: TokenizerRun, records: Records) -> None:
-        self._run, self._records = run, records
+    def __init__(self, run: TokenizerRun, records: Records, checkpoints: Location) -> None:
+        self._run, self._records, self._checkpoints = run, records, checkpoints
         self._progress: Progress | None = None
+
+    def standing(self) -> str:
+        """Where the run stands, for who interrupts it."""
+        at = self._records.progress().get(self._run.name)
+        return run_stands(self._run.name, self._run.steps, at, self._checkpoints)
 
     def print(self) -> None:
         """Tell where the run stands."""

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from types import TracebackType
 
 from lawfit.records import schema
+from varscale.locations import Location
 from varscale.plan.cells import Cell
 from varscale.progress import clock, say
 from varscale.records import NO_ANSWER, Records
 from varscale.tracking import RunProgress
+from varscale.train import checkpoint
 
 INTERVAL_S = 10.0
 
@@ -51,6 +53,13 @@ class Ticker:
             tick()
         except NO_ANSWER as error:  # the run itself may be well: go on watching
             say(f"no word from the recorder ({type(error).__name__})")
+
+
+def run_stands(name: str, steps: int, progress: RunProgress | None, checkpoints: Location) -> str:
+    """Where an open run of ``steps`` steps is, and from which step it will go on."""
+    at = f"at step {progress.step:,} of {steps:,}" if progress else "starting"
+    saved = checkpoint.latest_step(checkpoints)
+    return f"{name} {at} ({f'saved at {saved:,}' if saved else 'nothing saved yet'})"
 
 
 class GridState:

@@ -19,6 +19,8 @@ from varscale.locations import Location
 from varscale.train.peers import Rank
 
 POSITION_FILE = "position.json"
+RAY_LIST = "checkpoint_manager_snapshot.json"
+"""Ray Train's own list of the checkpoints that count."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,13 @@ def keep(position: Position, rank: Rank, save: Callable[[Path], None]) -> None:
         name = f"step_{position.step:07d}-{position.run_id[:8]}"
         checkpoint = ray.train.Checkpoint.from_directory(folder)
         ray.train.report({"step": position.step}, checkpoint=checkpoint, checkpoint_dir_name=name)
+
+
+def latest_step(folder: Location) -> int:
+    """Step of the checkpoint that counts in Ray Train's ``folder`` of a run; 0 if there is none."""
+    path = folder / RAY_LIST
+    latest = json.loads(path.read_bytes())["latest_checkpoint_result"] if path.is_file() else None
+    return latest["metrics"]["step"] if latest else 0
 
 
 @contextmanager

@@ -43,12 +43,12 @@ def test_unfinished_runs_are_listed_and_left_out(quick: Study) -> None:
     assert 7 not in set(quick.curves["depth"])
 
 
-def test_a_study_whose_runs_all_failed_is_read_and_not_fitted(writer: Any) -> None:
+def test_a_study_without_a_finished_run_is_read_and_not_fitted(writer: Any) -> None:
     failed = replace(writer.cell(1), metrics=[]).with_tag(schema.TAG_STATE, schema.STATE_FAILED)
-    writer.study("all-failed", [failed, writer.cell(2).with_tag(schema.TAG_STATE, schema.STATE_FAILED)])
-    study = load_study(writer.uri, "all-failed")
+    writer.study("none-finished", [failed, writer.cell(2).with_tag(schema.TAG_STATE, schema.STATE_INTERRUPTED)])
+    study = load_study(writer.uri, "none-finished")
     assert (len(study.finished), len(study.curves)) == (0, 0)
-    assert [name for name, _ in study.left_out] == ["d1-s0", "d2-s0"]
+    assert study.left_out == (("d1-s0", "failed"), ("d2-s0", "interrupted"))
     with pytest.raises(RecordError, match="0 sizes among 0 finished runs, a law needs 3"):
         fit_study(study)
 
