@@ -10,7 +10,7 @@ from varscale.evaluate.assessment import QUALITY
 from varscale.evaluate.references import REFERENCE
 from varscale.locations import Location
 from varscale.spec.files import load_study
-from varscale.spec.study import Data
+from varscale.spec.sections import Data
 from varscale.study.paths import StudyPaths
 from varscale.study.stages import find, find_images, ingest_if_missing, resolve, tokenise_if_missing
 

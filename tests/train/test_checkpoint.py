@@ -15,7 +15,7 @@ from lawfit.records import schema
 from varscale.plan.batch_split import BatchSplit
 from varscale.ray_session import connected
 from varscale.records import recording
-from varscale.spec.study import Checkpoints
+from varscale.spec.sections import Checkpoints
 from varscale.train.checkpoint import POSITION_FILE, Position, keep, read_position
 from varscale.train.job import Job
 from varscale.train.launch import Workers, enter_rank, launch

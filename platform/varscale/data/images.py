@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from varscale.spec.study import Data
+from varscale.spec.sections import Data
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 """MPO opens as JPEG: it is one with more of them behind it."""

@@ -100,7 +100,7 @@ class Family(Protocol[S, M]):
     def loss(
         self, model: M, quantizer: MultiScaleQuantizer, tokens: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
-        """What a step makes smaller: a scalar, the mean over tokens int64 [B, L] of images of ``labels`` int64 [B].
+        """Mean cross-entropy in nats, a scalar, of tokens int64 [B, L] of images of ``labels`` int64 [B].
 
         ``model`` is to be called, as ``model(…)``: an engine stands around it.
         """

@@ -1,6 +1,6 @@
 """What a model costs, in pure Python: parameters N, FLOPs, memory (docs/MODEL.md 2.2 and 5).
 
-FLOPs count 2 a multiply-add, over matrix products of the transformer alone. Attention is counted dense, the masked
+FLOPs count 2 per multiply-add, over matrix products of the transformer alone. Attention is counted dense, the masked
 pairs included, unless said otherwise: that is the number to compare with other people's, and the compute axis of a
 law; what is executed is less. A training step costs three forward passes (backward = 2 × forward). Tokenizer and
 evaluation are not part of a run's FLOPs.
@@ -26,7 +26,7 @@ measured them over depths, micro-batches and precisions."""
 
 
 def paper_params(depth: int, width: int) -> int:
-    """The paper's N = 18·d·w²: attention 4, FFN 8 and AdaLN 6 times w² a block; embeddings and head left out."""
+    """The paper's N = 18·d·w²: attention 4, FFN 8 and AdaLN 6 times w² per block; embeddings and head left out."""
     return 18 * depth * width * width
 
 

@@ -17,7 +17,7 @@ from varscale.models.precision import full_precision
 from varscale.models.scales import phi_index, scale_slices
 
 NO_PHI = 1e-6
-"""At |quant_resi| up to this, φ is the identity and has no weights."""
+"""Largest |quant_resi| at which φ is the identity and has no weights."""
 
 
 class Phi(nn.Conv2d):

@@ -23,7 +23,7 @@ class Span:
 
 
 def attention_spans(patch_nums: Sequence[int]) -> tuple[Span, ...]:
-    """The spans of a pyramid: a scale each, small scales together until they hold ``SMALLEST_SPAN`` tokens."""
+    """The spans of a pyramid: one per scale, small scales together until they hold ``SMALLEST_SPAN`` tokens."""
     spans, begin, end, scales = [], 0, 0, 0
     for k, side in enumerate(patch_nums):
         end, scales = end + side * side, scales + 1
@@ -52,7 +52,7 @@ class VQVAEConfig:
     ch: int = 160
     """Channels at full resolution; level i has ch × ch_mult[i]."""
     ch_mult: tuple[int, ...] = (1, 1, 2, 2, 4)
-    """One factor a level; the image side is 2^(levels-1) × patch_nums[-1]."""
+    """One factor per level; the image side is 2^(levels-1) × patch_nums[-1]."""
     num_res_blocks: int = 2
     patch_nums: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
     norm_groups: int = 32

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from varscale.errors import UserError
 from varscale.spec.field_errors import problem
-from varscale.spec.study import Section, Study
+from varscale.spec.sections import Section
+from varscale.spec.study import Study
 from varscale.spec.tokenizer import TokenizerStudy
 
 S = TypeVar("S", bound=Section)

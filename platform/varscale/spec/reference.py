@@ -11,7 +11,8 @@ from pydantic.fields import FieldInfo
 
 from varscale.spec import marks
 from varscale.spec.field_errors import models_in
-from varscale.spec.study import Section, Study
+from varscale.spec.sections import Section
+from varscale.spec.study import Study
 from varscale.spec.tokenizer import TokenizerStudy
 
 FILES: dict[str, type[Section]] = {"study": Study, "tokenizer": TokenizerStudy}

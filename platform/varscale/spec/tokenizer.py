@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from varscale.spec.marks import CONTENT, NAME, READING, WHERE
-from varscale.spec.study import Checkpoints, Data, Section, Tracking
+from varscale.spec.sections import Checkpoints, Data, Section, StepEngine, Tracking
 
 PERCEPTUAL_MIN_SIDE = 16
 """Pixels: VGG16 halves four times before its last features."""
@@ -87,7 +87,7 @@ class Adversarial(Section):
     weight: float = Field(0.5, gt=0)
     """Weight of the generator's loss."""
     start_step: int = Field(0, ge=0)
-    """Before this step neither side of the game runs."""
+    """First step in which the two sides play; before it neither runs."""
     adaptive: bool = True
     """Times the ratio of both losses' gradients at the decoder's last layer."""
     channels: int = Field(64, gt=0, multiple_of=4)
@@ -121,11 +121,11 @@ class TokenizerRecipe(Section):
     clip: float = Field(1.0, gt=0)
     """Largest global gradient norm."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """After a linear warm-up."""
+    """Learning rate after a linear warm-up."""
     warmup_fraction: float = Field(0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate rises in a line."""
     final_lr_fraction: float = Field(0.0, ge=0, le=1)
-    """Where the cosine ends, as a share of the peak."""
+    """End of the cosine, as a share of the peak."""
     l2_weight: float = Field(1.0, ge=0)
     """Weight of the mean squared error of images."""
     l1_weight: float = Field(0.2, ge=0)
@@ -158,16 +158,6 @@ class TokenizerRecipe(Section):
                 f"adversarial.start_step: {self.adversarial.start_step} leaves none of {self.steps} steps; wanted less"
             )
         return self
-
-
-class TokenizerEngine(Section):
-    """How a step is computed."""
-
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 is autocast, the networks of the perceptual and adversarial losses included; weights, moments and the
-    quantizer stay float32."""
-    micro_batch: Annotated[int | None, WHERE] = Field(None, gt=0)
-    """Images per forward pass on one worker; null takes the worker's share of the batch whole."""
 
 
 class TokenizerResources(Section):
@@ -206,7 +196,7 @@ class TokenizerStudy(Section):
     recipe: TokenizerRecipe
     output: Annotated[str, WHERE] = Field(pattern=r"\.safetensors$")
     """The weights file (.safetensors)."""
-    engine: TokenizerEngine = TokenizerEngine()
+    engine: StepEngine = StepEngine()
     resources: Annotated[TokenizerResources, WHERE] = TokenizerResources()
     evaluation: Annotated[TokenizerEvaluation, READING] = TokenizerEvaluation()
     checkpoints: Annotated[Checkpoints, WHERE] = Checkpoints()

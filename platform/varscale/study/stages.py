@@ -23,7 +23,8 @@ from varscale.models.tokenizer_file import TokenizerFile
 from varscale.plan.cells import Inputs
 from varscale.plan.tokenizer import make_run, tokenizer_config
 from varscale.spec.files import load_tokenizer_study
-from varscale.spec.study import Data, PretrainedTokenizer, Study, TrainedTokenizer
+from varscale.spec.sections import Data
+from varscale.spec.study import PretrainedTokenizer, Study, TrainedTokenizer
 from varscale.spec.tokenizer import TokenizerStudy
 from varscale.study.paths import StudyPaths
 from varscale.study.tokenizer import train_tokenizer

@@ -15,7 +15,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from varscale.device import keep_freed_memory
 from varscale.locations import Location
 from varscale.records import report_warnings
-from varscale.spec.study import Checkpoints
+from varscale.spec.sections import Checkpoints
 from varscale.train.job import Job
 from varscale.train.peers import Rank
 

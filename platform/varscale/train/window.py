@@ -17,7 +17,7 @@ class Window:
     """Figures of the steps since the last record, and the time that they took.
 
     Args:
-        batch: images of a step, all ranks' together.
+        batch: images per step, all ranks' together.
     """
 
     def __init__(self, rank: Rank, batch: int) -> None:
@@ -41,7 +41,7 @@ class Window:
         return self._over_ranks([torch.tensor(self._clock.elapsed()[1], dtype=torch.float64)])[0]
 
     def close(self) -> dict[str, float]:
-        """Means over the window and all ranks, images a second, CPU seconds of all ranks; then a new window begins."""
+        """Means over the window and all ranks, images per second, all ranks' CPU seconds; a new window begins."""
         names = sorted({name for figures in self._figures for name in figures})
         means = [torch.stack([f[name].double().cpu() for f in self._figures if name in f]).mean() for name in names]
         seconds, cpu_seconds = self._clock.elapsed()

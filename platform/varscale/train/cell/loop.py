@@ -27,7 +27,7 @@ from varscale.train.window import Window
 
 
 class Batches(Protocol):
-    """Where training gets its tokens from."""
+    """What training gets its tokens from."""
 
     def take(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """This rank's share of global batch ``step``: tokens int64 [share, L], labels int64 [share]; steps ascend."""

@@ -72,9 +72,9 @@ class TokenizerTraining:
         self.model = VQVAE(run.vqvae).to(rank.device)
         self.usage = CodeUsage(self.model, rank)
         self.cpu_seconds = 0.0
-        """Of all workers' steps up to the last record, earlier attempts included."""
+        """CPU seconds of all workers' steps up to the last record, earlier attempts included."""
         self.unrecorded_cpu_seconds = 0.0
-        """Of the steps between the last record and a checkpoint."""
+        """CPU seconds of the steps between the last record and a checkpoint."""
         recipe = run.recipe
         self.average = AveragedModel(self.model, recipe.ema_decay)
         objective = TokenizerObjective(self.model, recipe)
@@ -131,7 +131,7 @@ class TokenizerTraining:
         self._renew_average(slice(None))
 
     def tend_codebook(self, step: int, batches: list[torch.Tensor]) -> dict[str, float]:
-        """Before ``step``, at the end of a count: what was used in it; codes that were not are moved."""
+        """At the end of a count, before ``step``: what was used in it; codes that were not are moved."""
         recipe, age = self.run.recipe, step - self.run.quantize_from
         if age <= 0 or age % recipe.revive_every:
             return {}

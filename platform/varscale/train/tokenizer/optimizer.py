@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.optim._muon import DEFAULT_A, DEFAULT_B, DEFAULT_C, DEFAULT_NS_STEPS, EPS, muon
 
 from varscale.models.decay import groups_by_decay
 from varscale.spec.tokenizer import TokenizerRecipe
@@ -35,39 +34,30 @@ class MuonAdamW(torch.optim.AdamW):
 
     def _muon_step(self, group: dict[str, Any]) -> None:
         weights = [weight for weight in group["params"] if weight.grad is not None]
-        pairs = [_as_matrices(weight, weight.grad) for weight in weights]
-        muon(
-            [matrix for matrix, _ in pairs],
-            [gradient for _, gradient in pairs],
-            [self._mean(weight, gradient) for weight, (_, gradient) in zip(weights, pairs, strict=True)],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            momentum=group["momentum"],
-            nesterov=True,
-            ns_coefficients=(DEFAULT_A, DEFAULT_B, DEFAULT_C),
-            ns_steps=DEFAULT_NS_STEPS,
-            eps=EPS,
-            adjust_lr_fn="match_rms_adamw",
-            has_complex=False,
-        )
+        matrices = [_as_matrix(weight) for weight in weights]
+        settings = {name: group[name] for name in ("lr", "weight_decay", "momentum")}
+        muon = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **settings)
+        for weight, matrix in zip(weights, matrices, strict=True):
+            muon.state[matrix]["momentum_buffer"] = self._mean(weight, matrix)
+        muon.step()
         for weight in weights:
             weight.grad = None
 
-    def _mean(self, weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    def _mean(self, weight: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
         """The gradient's running mean; AdamW asks for ``step`` in every state it restores."""
         state = self.state[weight]
         if not state:
-            state["step"], state["mean"] = torch.zeros(()), torch.zeros_like(gradient)
+            state["step"], state["mean"] = torch.zeros(()), torch.zeros_like(matrix)
         state["step"] += 1
         return state["mean"]
 
 
-def _as_matrices(weight: torch.Tensor, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A view of the weight as matrix, and the gradient with its columns in the same order, which is the memory's."""
-    if weight.is_contiguous():
-        return weight.view(len(weight), -1), gradient.reshape(len(weight), -1)
-    columns_last = (0, 2, 3, 1)
-    return weight.permute(columns_last).view(len(weight), -1), gradient.permute(columns_last).reshape(len(weight), -1)
+def _as_matrix(weight: torch.Tensor) -> torch.Tensor:
+    """A view of the weight as matrix with its gradient, columns in the order of the memory."""
+    columns = (0, 1, 2, 3) if weight.is_contiguous() else (0, 2, 3, 1)
+    matrix = weight.permute(columns).view(len(weight), -1).detach()
+    matrix.grad = weight.grad.permute(columns).reshape(len(weight), -1) if weight.grad is not None else None
+    return matrix
 
 
 def tokenizer_optimizer(objective: TokenizerObjective, recipe: TokenizerRecipe) -> MuonAdamW:
