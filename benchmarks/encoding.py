@@ -48,6 +48,7 @@ from varscale.models.vqvae import VQVAE
 from varscale.plan.cells import Cell, Inputs, make_plan
 from varscale.spec.files import load_study
 from varscale.train.cell import loop
+from varscale.train.cell.draws import draws
 from varscale.train.engine import ZeroEngine
 from varscale.train.peers import Rank
 
@@ -132,7 +133,8 @@ def _steps(plan: Cell, fresh: EncodedBatches, tokenizer: VQVAE, first: int, step
         def loss(model, batch):
             return plan.family.loss(model, tokenizer.quantize, *batch)
 
-        micro_batches = loop.micro_batches(plan.split(1), batches, number, ALONE)
+        drawn = draws(plan.seed, number, plan.batch, plan.family.draws_per_image(plan.shape))
+        micro_batches = loop.micro_batches(plan.split(1), batches, drawn, number, ALONE)
         return seconds(lambda: engine.step(micro_batches, loss, 1e-4, 0.05))
 
     ready = Ready(fresh.take(first))

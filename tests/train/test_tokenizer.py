@@ -64,8 +64,9 @@ def outcome(
     for name, engine in (("tokenizer", training._engine), ("critic", training._critic)):
         assert engine is not None
         state |= {f"{name}.{k}": v for k, v in engine.full_state_dict().items()}
-        for i, moments in enumerate(engine._engine.optimizer.state.values()):
-            state |= {f"{name}.{i}.{k}": v for k, v in moments.items() if isinstance(v, torch.Tensor)}
+        for parameter, weight in engine.module.named_parameters():
+            moments = engine._engine.optimizer.state.get(weight, {})
+            state |= {f"{name}.{parameter}.{k}": v for k, v in moments.items()}
     return {k: v.clone() for k, v in state.items()} | {"hits": training.usage.hits}, log.metrics
 
 

@@ -97,12 +97,22 @@ class Family(Protocol[S, M]):
     def parameter_groups(self, model: M) -> list[dict[str, Any]]:
         """All trained parameters as an optimizer takes them; each group says ``decayed``, and may say ``lr_scale``."""
 
+    def draws_per_image(self, shape: S) -> int:
+        """Random numbers that a training step needs of each image: for dropout and the like."""
+
     def loss(
-        self, model: M, quantizer: MultiScaleQuantizer, tokens: torch.Tensor, labels: torch.Tensor
+        self,
+        model: M,
+        quantizer: MultiScaleQuantizer,
+        tokens: torch.Tensor,
+        labels: torch.Tensor,
+        draws: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Mean cross-entropy in nats, a scalar, of tokens int64 [B, L] of images of ``labels`` int64 [B].
 
-        ``model`` is to be called, as ``model(…)``: an engine stands around it.
+        ``model`` is to be called, as ``model(…)``: an engine stands around it. All that is random is to come from
+        ``draws``, float32 [B, draws_per_image] uniform in [0, 1): they belong to the images, so a step is the same on
+        any number of workers. Without them, from torch's global generator.
         """
 
     # For measuring.

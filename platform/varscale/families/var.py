@@ -75,15 +75,24 @@ class VARFamily(Family[VARConfig, "VAR"]):
 
         return groups_by_decay(model, is_decayed)
 
+    def draws_per_image(self, shape: VARConfig) -> int:
+        """One for label dropout, two per block for drop path."""
+        return 1 + 2 * shape.depth
+
     def loss(
-        self, model: VAR, quantizer: MultiScaleQuantizer, tokens: torch.Tensor, labels: torch.Tensor
+        self,
+        model: VAR,
+        quantizer: MultiScaleQuantizer,
+        tokens: torch.Tensor,
+        labels: torch.Tensor,
+        draws: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Mean cross-entropy over all tokens, in nats."""
         import torch
 
         with torch.no_grad():
             var_input = quantizer.var_input(tokens)
-        return model(labels, var_input, tokens)
+        return model(labels, var_input, tokens, draws)
 
     def logits(
         self, model: VAR, quantizer: MultiScaleQuantizer, tokens: torch.Tensor, labels: torch.Tensor

@@ -132,16 +132,20 @@ class Block(nn.Module):
             return self.ada_gss + cond
         return self.ada_lin(cond).view(cond.shape[0], 1, 6, -1)
 
-    def forward(self, x: torch.Tensor, modulation: torch.Tensor, attend: Attend) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, modulation: torch.Tensor, attend: Attend, draws: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """``draws``, in training, float [B, 2] uniform in [0, 1): which samples keep which residual branch."""
         gamma1, gamma2, scale1, scale2, shift1, shift2 = modulation.unbind(2)
-        x = torch.addcmul(x, self.attn(modulated(x, scale1, shift1), attend), self._kept(gamma1))
-        return torch.addcmul(x, self.ffn(modulated(x, scale2, shift2)), self._kept(gamma2))
+        draw1, draw2 = (None, None) if draws is None else draws.unbind(1)
+        x = torch.addcmul(x, self.attn(modulated(x, scale1, shift1), attend), self._kept(gamma1, draw1))
+        return torch.addcmul(x, self.ffn(modulated(x, scale2, shift2)), self._kept(gamma2, draw2))
 
-    def _kept(self, gamma: torch.Tensor) -> torch.Tensor:
+    def _kept(self, gamma: torch.Tensor, draw: torch.Tensor | None) -> torch.Tensor:
         """γ [B, 1, C] with drop path in it: whole samples of the residual branch vanish, the rest are scaled up."""
-        if not self.training or self.drop_path_rate == 0:
+        if draw is None or self.drop_path_rate == 0:
             return gamma
-        keep = gamma.new_empty(gamma.shape[0], 1, 1).bernoulli_(1 - self.drop_path_rate)
+        keep = (draw >= self.drop_path_rate)[:, None, None]
         return gamma * keep / (1 - self.drop_path_rate)
 
 
@@ -205,19 +209,30 @@ class VAR(StoredModel):
         return {"attn_bias_for_masking": attention_bias(cfg.patch_nums)}
 
     def forward(
-        self, labels: torch.Tensor, var_input: torch.Tensor, target: torch.Tensor | None = None
+        self,
+        labels: torch.Tensor,
+        var_input: torch.Tensor,
+        target: torch.Tensor | None = None,
+        draws: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Logits [B, L, V] for labels int64 [B] and the teacher-forcing input [B, L - p_1², C_vae].
 
         Given the true tokens as ``target``, int64 [B, L], the mean cross-entropy in nats instead; the logits of all
-        tokens then never stand in memory. In training a share ``label_dropout`` of the labels becomes "no class".
+        tokens then never stand in memory. In training a share ``label_dropout`` of the labels becomes "no class", and
+        drop path leaves residual branches out, as ``draws`` say: uniform in [0, 1), float [B, 1 + 2·depth]; by
+        default from torch's global generator.
         """
-        cond = self.class_emb(self._drop_labels(labels))
+        if self.training and draws is None:
+            draws = torch.rand(len(labels), 1 + 2 * self.cfg.depth, device=labels.device)
+        elif not self.training:
+            draws = None
+        cond = self.class_emb(labels if draws is None else self._drop_labels(labels, draws[:, 0]))
         x = self._embed(cond, var_input)
         block_cond = self.block_condition(cond)
         attend = functools.partial(block_causal_attention, bias=self.attn_bias_for_masking, spans=self.spans)
-        for block in self.layers():
-            arguments = (x, block.modulation(block_cond), attend)
+        for i, block in enumerate(self.layers()):
+            of_block = None if draws is None else draws[:, 1 + 2 * i : 3 + 2 * i]
+            arguments = (x, block.modulation(block_cond), attend, of_block)
             if self.checkpoint_blocks and self.training:
                 x = checkpoint(block, *arguments, use_reentrant=False)
             else:
@@ -260,11 +275,8 @@ class VAR(StoredModel):
         rest = self.word_embed(var_input.float())
         return torch.cat((first, rest), dim=1) + self.level_position()
 
-    def _drop_labels(self, labels: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.cfg.label_dropout == 0:
-            return labels
-        dropped = torch.rand(labels.shape, device=labels.device) < self.cfg.label_dropout
-        return torch.where(dropped, self.cfg.num_classes, labels)
+    def _drop_labels(self, labels: torch.Tensor, draw: torch.Tensor) -> torch.Tensor:
+        return torch.where(draw < self.cfg.label_dropout, self.cfg.num_classes, labels)
 
 
 def init_weights(model: VAR, adaln_gamma: float = 1e-5, adaln: float = 0.5, head: float = 0.02) -> None:

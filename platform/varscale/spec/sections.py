@@ -86,8 +86,8 @@ class Checkpoints(Section):
 
     every_steps: int = Field(500, gt=0)
     """Steps between two checkpoints."""
-    keep: int = Field(1, ge=1)
-    """Checkpoints kept per size, the latest."""
+    keep: int = Field(2, ge=1)
+    """Checkpoints kept per size, the latest; where one is damaged, training goes on from the one before."""
     max_failures: int = Field(2, ge=0)
     """Restarts of a size from its checkpoint before it counts as failed."""
 

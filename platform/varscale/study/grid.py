@@ -86,12 +86,11 @@ def _trial(config: dict[str, str], grid: Grid) -> None:
     job = grid.jobs[config["cell"]]
     cell, records = job.cell, job.records
     params = cell_params(cell, grid.study, grid.manifest)
-    checkpoints = grid.paths.cell_checkpoints(cell)
-    tags = {schema.TAG_GIT_COMMIT: grid.git_commit, schema.TAG_CHECKPOINT: str(checkpoints)}
+    tags = {schema.TAG_GIT_COMMIT: grid.git_commit, schema.TAG_CHECKPOINT: str(job.checkpoints)}
     run_id = records.open_cell(grid.parent, cell.run_key, cell.name, params, tags)
     resources = cell.resources
     workers = Workers(resources.workers, resources.cpus_per_worker, resources.gpus_per_worker)
-    if launch(run_rank, replace(job, run_id=run_id), workers, grid.study.checkpoints, checkpoints):
+    if launch(run_rank, replace(job, run_id=run_id), workers, grid.study.checkpoints):
         return
     final = records.read(run_id).metrics
     wanted = (*schema.REQUIRED_METRICS, *SAMPLE_METRICS)

@@ -195,6 +195,9 @@ def _cell_job(
         output=paths.cell(cell),
         facts={"study": study.name, "cell": cell.name, "run_key": cell.run_key, "git_commit": git_commit},
         run_id="",
+        name=cell.name,
+        run_key=cell.run_key,
+        checkpoints=paths.cell_checkpoints(cell),
         records=records,
         cache_bytes=study.data.cache_bytes,
     )

@@ -125,13 +125,16 @@ def _train(
         output=made,
         facts=facts,
         run_id=run_id,
+        name=run.name,
+        run_key=run.run_key,
+        checkpoints=folder,
         records=records,
         cache_bytes=study.data.cache_bytes,
     )
     workers = Workers(run.workers, run.cpus_per_worker, run.gpus_per_worker)
     line = _Line(run, records, folder)
     with stage("tokenizer", line.standing), Ticker(records, line.print):
-        failure = launch(run_tokenizer_rank, job, workers, study.checkpoints, folder)
+        failure = launch(run_tokenizer_rank, job, workers, study.checkpoints)
     if failure:
         raise EnvironmentalError(f"tokenizer {run.name}: {failure}")
     if not made.is_file():

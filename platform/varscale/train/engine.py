@@ -18,8 +18,9 @@ import torch
 import torch.distributed as dist
 
 from varscale.plan.batch_split import BatchSplit
+from varscale.train.state import load_parts, save_part
 
-STATE_TAG = "state"
+PARTS = "rank_*.safetensors"
 
 
 @dataclass(frozen=True)
@@ -120,18 +121,17 @@ class ZeroEngine:
             return {name: tensor.detach().clone() for name, tensor in self.module.state_dict().items()}
 
     def save(self, folder: Path) -> None:
-        """Write this rank's part of the state: weights, moments, step counts."""
-        self._engine.save_checkpoint(str(folder), tag=STATE_TAG, save_latest=False)
+        """Write this rank's part of the state: weights, moments, step counts, buffers."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_part(self._engine, self._stage, folder / f"rank_{dist.get_rank():05d}.safetensors")
 
     def load(self, folder: Path) -> None:
-        """Restore what :meth:`save` wrote, for the same number of ranks (at stage 0 any).
+        """Restore what any number of ranks wrote there with :meth:`save`, at any stage.
 
         Raises:
-            FileNotFoundError: there is no checkpoint of this engine.
+            ValueError: the parts are of another model, or not complete.
         """
-        path, _ = self._engine.load_checkpoint(str(folder), tag=STATE_TAG)
-        if path is None:
-            raise FileNotFoundError(f"{folder}: no checkpoint of this engine")
+        load_parts(self._engine, self._stage, sorted(folder.glob(PARTS)))
 
 
 def _config(settings: EngineSettings) -> dict[str, Any]:

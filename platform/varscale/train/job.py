@@ -19,6 +19,11 @@ class Job:
     """Written into the header of the exported file."""
     run_id: str
     """MLflow run."""
+    name: str
+    run_key: str
+    """Digest of what decides the result."""
+    checkpoints: Location
+    """Folder of this training's checkpoints, which Ray Train fills."""
     records: Records
     cache_bytes: int
     """Most that a node's copies of shards in object storage may take."""

@@ -40,16 +40,14 @@ def enter_rank(job: Job, cpus: int) -> Rank:
     return Rank(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
 
 
-def launch(
-    rank: Callable[[J], None], job: J, workers: Workers, checkpoints: Checkpoints, folder: Location
-) -> str | None:
-    """Run ``rank(job)`` on every worker to its end; goes on from the latest checkpoint in ``folder``.
+def launch(rank: Callable[[J], None], job: J, workers: Workers, checkpoints: Checkpoints) -> str | None:
+    """Run ``rank(job)`` on every worker to its end; goes on from the latest checkpoint that counts.
 
     Returns:
         The reason, if the workers failed more often than ``checkpoints.max_failures``; the run is then closed as
         failed.
     """
-    trainer = _trainer(rank, job, workers, checkpoints, folder)
+    trainer = _trainer(rank, job, workers, checkpoints)
     try:
         trainer.fit()
     except TrainingFailedError as error:
@@ -64,9 +62,7 @@ def ray_storage(folder: Location) -> dict[str, Any]:
     return {"storage_path": folder.path, "storage_filesystem": None if folder.local else folder.filesystem}
 
 
-def _trainer(
-    rank: Callable[[J], None], job: J, workers: Workers, checkpoints: Checkpoints, folder: Location
-) -> TorchTrainer:
+def _trainer(rank: Callable[[J], None], job: J, workers: Workers, checkpoints: Checkpoints) -> TorchTrainer:
     resources = {"CPU": workers.cpus, "GPU": workers.gpus} if workers.gpus else {"CPU": workers.cpus}
     return TorchTrainer(
         rank,
@@ -76,8 +72,8 @@ def _trainer(
             num_workers=workers.count, use_gpu=workers.gpus > 0, resources_per_worker=resources
         ),
         run_config=RunConfig(
-            name=folder.name,
-            **ray_storage(folder.parent),
+            name=job.checkpoints.name,
+            **ray_storage(job.checkpoints.parent),
             checkpoint_config=CheckpointConfig(num_to_keep=checkpoints.keep),
             failure_config=FailureConfig(max_failures=checkpoints.max_failures),
         ),

@@ -30,5 +30,8 @@ class RayObserver:
     def on_checkpoint(self, step: int) -> None:
         if self._rank.index == 0:
             self._job.records.flush()  # no record may be lost that a resume would pass over
-        position = checkpoint.Position(step, self._recorded, self._rank.world_size, self._zero_stage, self._job.run_id)
+        job, rank = self._job, self._rank
+        position = checkpoint.Position(
+            step, self._recorded, job.run_id, job.run_key, job.name, rank.world_size, self._zero_stage
+        )
         checkpoint.keep(position, self._rank, self._save)

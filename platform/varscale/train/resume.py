@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lawfit.records import schema
+from varscale.locations import Location
 from varscale.plan.batch_split import BatchSplit
-from varscale.train.checkpoint import Position, latest, read_position
+from varscale.train.checkpoint import Checkpoint, damage, newest_first, on_this_node
 from varscale.train.job import Job
 from varscale.train.peers import Rank
 
@@ -24,7 +25,7 @@ def resume(job: Job, rank: Rank, load: Callable[[Path], None], zero_stage: int, 
         load: restores this rank's part from a folder.
         zero_stage, split: how these ranks train.
     """
-    start = _restored(job, rank, load, zero_stage)
+    start = _restored(job, rank, load)
     if rank.index == 0:
         facts = {
             schema.RESOURCES_WORLD_SIZE: rank.world_size,
@@ -36,27 +37,33 @@ def resume(job: Job, rank: Rank, load: Callable[[Path], None], zero_stage: int, 
     return start
 
 
-def _restored(job: Job, rank: Rank, load: Callable[[Path], None], zero_stage: int) -> int:
+def _restored(job: Job, rank: Rank, load: Callable[[Path], None]) -> int:
     """The step of the checkpoint that was loaded, or 0."""
-    with latest() as folder:
-        if folder is None:
-            return 0
-        position = read_position(folder)
-        if position and not (reason := _hindrance(position, job, rank, zero_stage)):
-            load(folder)
-            return position.step
-    which = f"at step {position.step} {reason}" if position else "is not whole"
-    log.warning("the latest checkpoint %s: starting again", which)
+    for found in newest_first(job.checkpoints, rank):
+        if isinstance(found, Location):
+            _pass_over(found, "has no position that this version reads", rank)
+        elif hindrance := _hindrance(found, job) or damage(found, rank):
+            _pass_over(found.folder, hindrance, rank)
+        else:
+            with on_this_node(found) as folder:
+                load(folder)
+            return found.position.step
     return 0
 
 
-def _hindrance(position: Position, job: Job, rank: Rank, zero_stage: int) -> str | None:
+def _pass_over(folder: Location, reason: str, rank: Rank) -> None:
+    if rank.index == 0:
+        log.warning("checkpoint %s: %s; going on from the one before, or from the start", folder.name, reason)
+
+
+def _hindrance(checkpoint: Checkpoint, job: Job) -> str | None:
     """Why a checkpoint must not be gone on from, if it must not.
 
     It can outlive its records (a run deleted, another database): going on from it would leave a run that holds only
     the end of its curves.
     """
-    if reason := position.unreadable_by(rank, zero_stage):
-        return reason
+    position = checkpoint.position
+    if position.run_key != job.run_key:
+        return f"is of another training, {position.name}"
     reaches = job.records.last_step(job.run_id) >= position.recorded
     return None if reaches else "goes further than the records of its run"

@@ -1,7 +1,7 @@
 """The training of one cell, step by step. Knows torch, tokens and an engine; nothing of Ray or MLflow.
 
-Step t trains on samples t·batch … (t+1)·batch - 1 of the seeded order and draws its noise from (seed, t, rank), so a
-run that resumes from a checkpoint takes the same steps as one that never stopped.
+Step t trains on samples t·batch … (t+1)·batch - 1 of the seeded order, and its random numbers belong to (seed, t,
+image): a run takes the same steps on any number of workers, and however often it stops and resumes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from varscale.models.store import StoredModel
 from varscale.plan.batch_split import BatchSplit
 from varscale.plan.cells import Cell
 from varscale.plan.schedule import lr_factor, weight_decay_at
+from varscale.train.cell.draws import draws
 from varscale.train.engine import EngineSettings, ZeroEngine
 from varscale.train.peers import Observer, Rank
 from varscale.train.window import Window
@@ -58,12 +59,11 @@ def train(cell: Cell, data: TrainingData, engine: ZeroEngine, rank: Rank, observ
     window, cadence, split = Window(rank, cell.batch), cell.cadence, cell.split(rank.world_size)
     engine.module.train()
     for step in range(start, cell.steps):
-        torch.manual_seed(_noise_seed(cell.seed, step, rank.index))
         factor = lr_factor(
             step, cell.steps, cell.warmup_steps, cell.optimizer.schedule, cell.optimizer.final_lr_fraction
         )
         result = engine.step(
-            micro_batches(split, data.train, step, rank),
+            micro_batches(split, data.train, _own_draws(cell, step, rank), step, rank),
             lambda model, batch: cell.family.loss(model, data.quantizer, *batch),
             cell.lr * factor,
             _weight_decay(cell, step),
@@ -111,19 +111,27 @@ def flops_at(cell: Cell, step: int) -> float:
 
 
 def micro_batches(
-    split: BatchSplit, batches: Batches, step: int, rank: Rank
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """This rank's share of a step in parts: tokens int64 [micro_batch, L] and labels int64 [micro_batch]."""
-    tokens, labels = batches.take(step)
+    split: BatchSplit, batches: Batches, drawn: np.ndarray, step: int, rank: Rank
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """This rank's share of a step in parts: tokens int64 [micro_batch, L], labels int64 [micro_batch], and draws.
+
+    Args:
+        drawn: float32 [share, d], the random numbers of the share's images.
+    """
+    whole = (*batches.take(step), torch.from_numpy(drawn))
     for i in range(split.accumulation):
         part = slice(i * split.micro_batch, (i + 1) * split.micro_batch)
-        yield tokens[part].to(rank.device), labels[part].to(rank.device)
+        tokens, labels, own = (tensor[part].to(rank.device) for tensor in whole)
+        yield tokens, labels, own
+
+
+def _own_draws(cell: Cell, step: int, rank: Rank) -> np.ndarray:
+    """float32 [share, d]: rank r trains on the r-th share of each global batch."""
+    share = cell.split(rank.world_size).share
+    everyones = draws(cell.seed, step, cell.batch, cell.family.draws_per_image(cell.shape))
+    return everyones[rank.index * share : (rank.index + 1) * share]
 
 
 def _weight_decay(cell: Cell, step: int) -> float:
     start, end = cell.optimizer.weight_decay, cell.optimizer.final_weight_decay
     return start if end is None else weight_decay_at(step, cell.steps, start, end)
-
-
-def _noise_seed(seed: int, step: int, rank: int) -> int:
-    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)

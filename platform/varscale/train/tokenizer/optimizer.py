@@ -38,25 +38,30 @@ class MuonAdamW(torch.optim.AdamW):
         settings = {name: group[name] for name in ("lr", "weight_decay", "momentum")}
         muon = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **settings)
         for weight, matrix in zip(weights, matrices, strict=True):
-            muon.state[matrix]["momentum_buffer"] = self._mean(weight, matrix)
+            muon.state[matrix]["momentum_buffer"] = _columns(self._mean(weight), weight)
         muon.step()
         for weight in weights:
             weight.grad = None
 
-    def _mean(self, weight: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-        """The gradient's running mean; AdamW asks for ``step`` in every state it restores."""
+    def _mean(self, weight: torch.Tensor) -> torch.Tensor:
+        """The gradient's running mean, laid out as the weight; AdamW asks for ``step`` in every state it restores."""
         state = self.state[weight]
         if not state:
-            state["step"], state["mean"] = torch.zeros(()), torch.zeros_like(matrix)
+            state["step"], state["mean"] = torch.zeros(()), torch.zeros_like(weight)
         state["step"] += 1
         return state["mean"]
 
 
-def _as_matrix(weight: torch.Tensor) -> torch.Tensor:
-    """A view of the weight as matrix with its gradient, columns in the order of the memory."""
+def _columns(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """A tensor of the weight's shape as matrix, columns in the order of the weight's memory."""
     columns = (0, 1, 2, 3) if weight.is_contiguous() else (0, 2, 3, 1)
-    matrix = weight.permute(columns).view(len(weight), -1).detach()
-    matrix.grad = weight.grad.permute(columns).reshape(len(weight), -1) if weight.grad is not None else None
+    return tensor.permute(columns).reshape(len(weight), -1)
+
+
+def _as_matrix(weight: torch.Tensor) -> torch.Tensor:
+    """A view of the weight as matrix with its gradient."""
+    matrix = _columns(weight, weight).detach()
+    matrix.grad = _columns(weight.grad, weight) if weight.grad is not None else None
     return matrix
 
 
