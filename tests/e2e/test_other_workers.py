@@ -1,4 +1,4 @@
-"""A size killed on two workers and run again on one: the same run, started again, and it says so."""
+"""A size killed on two workers and run again on one: the same run, from its checkpoint."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def kill_after_a_checkpoint(store: Path) -> None:
     wait_until_ray_is_gone(first.pid)
 
 
-def test_other_workers_go_on_in_the_same_run_and_say_that_they_start_again(tmp_path: Path, varscale) -> None:
+def test_other_workers_go_on_in_the_same_run_from_its_checkpoint(tmp_path: Path, varscale) -> None:
     kill_after_a_checkpoint(tmp_path)
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("emoji-quick").experiment_id
@@ -44,18 +44,15 @@ def test_other_workers_go_on_in_the_same_run_and_say_that_they_start_again(tmp_p
 
     again = varscale(*small_run(tmp_path, *QUICK, "resources.by_depth={}"))
     assert again.returncode == 0, again.stderr[-3000:]
-    assert again.stderr.count("d3-s0: ") == 1, again.stderr
-    (line,) = [line for line in again.stderr.splitlines() if line.startswith("d3-s0: ")]
-    assert "2 workers" in line
-    assert line.endswith("starting again")
+    assert "d3-s0: " not in again.stderr  # nothing to be told
 
     cells = client.search_runs([experiment], f"tags.{schema.TAG_KIND} = '{schema.KIND_CELL}'")
     assert len(cells) == 3
     (run,) = [cell for cell in cells if cell.info.run_id == killed.info.run_id]
     facts = {schema.RESOURCES_WORLD_SIZE: "1", schema.ENGINE_MICRO_BATCH: "16", schema.ENGINE_ACCUMULATION: "1"}
     assert {name: run.data.tags.get(name) for name in facts} == facts
-    assert schema.TAG_RESUMED not in run.data.tags
-    assert f"d3-s0: {run.data.tags[schema.TAG_NOTICE]}" == line
+    assert int(run.data.tags[schema.TAG_RESUMED]) > 0
+    assert schema.TAG_NOTICE not in run.data.tags
     assert not set(facts) & set(run.data.params)
 
     steps = {point.step for point in client.get_metric_history(run.info.run_id, schema.TRAIN_LOSS)}
