@@ -64,7 +64,7 @@ def test_a_study_is_known_by_what_decides_its_records(root: Path, overrides: lis
         return recorded_parent(study, StudyPaths.of(study, make_store=False))
 
     found = parent()
-    assert parent("resources.workers=2", "sizes.depths=[1, 2, 3, 4]", "data.cache_gib=1", "checkpoints.keep=2") == found
+    assert parent("resources.workers=2", "sizes.depths=[1, 2, 3, 4]", "data.cache_gib=1", "checkpoints.keep=3") == found
     for change in ("seed=1", "budget.images=64", "data.views=1", "data.source=/other", "evaluation.cfg=2"):
         with pytest.raises(UserError, match=r"no records of it as it stands: .+ notes no run"):
             parent(change)
