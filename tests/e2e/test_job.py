@@ -141,7 +141,7 @@ def wait_for(there: Callable[[], object]) -> None:
 
 def test_a_stopped_job_is_interrupted_and_another_goes_on(head: Head, tmp_path: Path) -> None:
     arguments = small_run(tmp_path)
-    assert stop_at_its_first_checkpoint(head, arguments, tmp_path) < 15
+    assert stop_at_its_first_checkpoint(head, arguments, tmp_path) < 60  # the verb that stops it starts up, too
     said = head.job("logs", "stopped").stdout
     assert "interrupted in grid: " in said
     assert "Traceback" not in said
