@@ -44,7 +44,6 @@ def test_other_workers_go_on_in_the_same_run_from_its_checkpoint(tmp_path: Path,
 
     again = varscale(*small_run(tmp_path, *QUICK, "resources.by_depth={}"))
     assert again.returncode == 0, again.stderr[-3000:]
-    assert "d3-s0: " not in again.stderr  # nothing to be told
 
     cells = client.search_runs([experiment], f"tags.{schema.TAG_KIND} = '{schema.KIND_CELL}'")
     assert len(cells) == 3
@@ -52,7 +51,6 @@ def test_other_workers_go_on_in_the_same_run_from_its_checkpoint(tmp_path: Path,
     facts = {schema.RESOURCES_WORLD_SIZE: "1", schema.ENGINE_MICRO_BATCH: "16", schema.ENGINE_ACCUMULATION: "1"}
     assert {name: run.data.tags.get(name) for name in facts} == facts
     assert int(run.data.tags[schema.TAG_RESUMED]) > 0
-    assert schema.TAG_NOTICE not in run.data.tags
     assert not set(facts) & set(run.data.params)
 
     steps = {point.step for point in client.get_metric_history(run.info.run_id, schema.TRAIN_LOSS)}
