@@ -5,13 +5,10 @@ All figures are of the global batch, so that every rank sees the same codes dead
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from scipy.cluster.vq import kmeans2, vq
 
 from varscale.models.quantizer import MultiScaleQuantizer
 from varscale.models.vqvae import VQVAE
@@ -21,6 +18,8 @@ HITS_EARLY_DECAY, HITS_DECAY, HITS_EARLY_STEPS = 0.9, 0.99, 100
 """Decays of the running mean that the model itself keeps (docs/MODEL.md 1.5)."""
 FOUNDING_IMAGES = 256
 """Images that a codebook is made from, at least."""
+NEAREST_ROWS = 4096
+"""Vectors compared with all centres at a time: 64 MiB of distances at V = 4096."""
 KMEANS_VECTORS, KMEANS_ITERATIONS = 20_000, 10
 
 
@@ -105,24 +104,38 @@ def _all_ranks(x: torch.Tensor, rank: Rank) -> torch.Tensor:
 def residual_kmeans(quantizer: MultiScaleQuantizer, f: torch.Tensor, seed: int) -> torch.Tensor:
     """Codes [V, C] for latents f [N, C, H, W]: each scale's residuals are clustered and taken away (φ left out), then
     the residuals of all scales, equally many of each, are clustered into V."""
-    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(seed)
     vocab_size, rest = quantizer.embedding.num_embeddings, f
     full, pools = quantizer.patch_nums[-1], []
     for side in quantizer.patch_nums:
-        z = F.interpolate(rest, size=(side, side), mode="area")
-        vectors = z.flatten(2).transpose(1, 2).flatten(0, 1).numpy()
+        vectors = F.interpolate(rest, size=(side, side), mode="area").flatten(2).transpose(1, 2).flatten(0, 1)
         pools.append(vectors)
-        centres = kmeans(vectors, min(vocab_size, max(2, len(vectors) // 4)), rng)
-        nearest = torch.from_numpy(centres[vq(vectors, centres)[0]])
-        h = nearest.view(len(f), side * side, -1).transpose(1, 2).unflatten(2, (side, side))
+        centres = kmeans(vectors, min(vocab_size, max(2, len(vectors) // 4)), generator)
+        h = centres[_nearest(vectors, centres)].view(len(f), side * side, -1).transpose(1, 2).unflatten(2, (side, side))
         rest = rest - F.interpolate(h, size=(full, full), mode="bicubic")
     share = KMEANS_VECTORS // len(pools)
-    return torch.from_numpy(kmeans(np.concatenate([rng.permutation(pool)[:share] for pool in pools]), vocab_size, rng))
+    return kmeans(torch.cat([_drawn(pool, share, generator) for pool in pools]), vocab_size, generator)
 
 
-def kmeans(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Centres float32 [count, C] of vectors float32 x [N, C], by Lloyd's iterations from random ones."""
-    x = rng.permutation(x)[:KMEANS_VECTORS]
-    x = np.tile(x, (-(-count // len(x)), 1))  # there may be fewer than centres
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # a centre of no vector stays where it was
-        return kmeans2(x, count, KMEANS_ITERATIONS, minit="points", rng=rng)[0]
+def kmeans(x: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Centres [count, C] of vectors x [N, C] by Lloyd's iterations from random ones; an empty cluster starts anew."""
+    x = x if len(x) <= KMEANS_VECTORS else _drawn(x, KMEANS_VECTORS, generator)
+    centres = _drawn(x, count, generator)
+    for _ in range(KMEANS_ITERATIONS):
+        nearest = _nearest(x, centres)
+        sizes = torch.bincount(nearest, minlength=count)[:, None]
+        means = torch.zeros_like(centres).index_add_(0, nearest, x) / sizes.clamp(min=1)
+        centres = torch.where(sizes > 0, means, _drawn(x, count, generator))
+    return centres
+
+
+def _drawn(x: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """``count`` rows of x: each at most once while there are enough."""
+    repeated = [torch.randperm(len(x), generator=generator) for _ in range(-(-count // len(x)))]
+    return x[torch.cat(repeated)[:count]]
+
+
+def _nearest(x: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """Which of the centres [count, C] is nearest to each of x [N, C]; a chunk of distances at a time."""
+    norms = centres.square().sum(dim=1)
+    return torch.cat([(norms - 2 * part @ centres.T).argmin(dim=1) for part in x.split(NEAREST_ROWS)])
