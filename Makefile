@@ -17,9 +17,9 @@ DEV_STAMP := $(VENV)/.installed-dev-$(TORCH_BUILD)
 quickstart: $(STAMP)
 	$(BIN)/varscale run studies/quickstart.yaml $(ARGS)
 
-# Two processes: one goes through tests/e2e, which mostly wait for processes of their own, the other through the rest.
+# Two processes, which take a file at a time: what a file's tests share is made once.
 test: $(DEV_STAMP) lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder tests/e2e tests
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .

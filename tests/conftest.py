@@ -20,10 +20,8 @@ SHARED = ROOT.parent / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that several processes share go to them by file, all end-to-end tests to one: each uses both cores."""
-    for item in items:
-        name = "e2e" if "e2e" in item.path.parts else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(name))
+    """End-to-end tests first: they take as long as all others."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
 
 
 @pytest.fixture(scope="session")
